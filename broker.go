@@ -1,0 +1,75 @@
+package pulse
+
+import "context"
+
+// Publisher is the port out to one destination on a broker.
+type Publisher interface {
+	// PublishBatch publishes envs in order and returns one Result for each, in the same order. It does not retry, keeps
+	// nothing of envs, and is called by one goroutine at a time. After the first result that is not Acked, later ones
+	// may be Acked only if publishing the earlier ones again keeps the order of each key.
+	PublishBatch(ctx context.Context, envs []Envelope) []Result
+
+	// Last returns the last message of the destination as a cursor, so that a broker that lost what it had
+	// acknowledged is noticed. The zero Cursor when there is none; ok is false when this broker cannot tell.
+	Last(ctx context.Context) (last Cursor, ok bool, err error)
+
+	// Capabilities is constant.
+	Capabilities() Capabilities
+}
+
+// Capabilities declares how an adapter wants to be used.
+type Capabilities struct {
+	MaxBatch int // messages in one PublishBatch at most; at least 1
+	MaxBytes int // largest message the destination takes, as Envelope.Size counts; 0 for no limit
+}
+
+// Outcome is what became of one message.
+type Outcome int
+
+// The outcomes of publishing.
+const (
+	Unknown  Outcome = iota // not known, or not tried: publish again
+	Acked                   // the broker has it
+	Rejected                // the broker will never take it: park it
+)
+
+// Result is the answer to one published envelope.
+type Result struct {
+	Outcome  Outcome
+	Sequence uint64 // the broker's sequence number, where it has one
+	Err      error  // why it was not Acked; an ErrBroker
+}
+
+// Source is the port in from a broker.
+type Source interface {
+	// Open starts reading for a subscription. Opened again under the same name it goes on after what was acknowledged. With
+	// Ordered the source delivers to one open Feed at a time.
+	Open(ctx context.Context, cfg FeedConfig) (Feed, error)
+}
+
+// FeedConfig says what a subscription wants from a Source.
+type FeedConfig struct {
+	Subscription string
+	Names        []string // names and patterns; nil for all
+	Start        Position // first position wanted, when the name is new to the source; messages before it are not delivered
+	Ordered      bool
+	Window       int // messages delivered and not acknowledged at most
+}
+
+// Feed is an open Source. It is used by one goroutine, except that Ack may run beside Fetch.
+type Feed interface {
+	// Fetch waits for messages and returns up to max, in the source's order; none only with an error. An unacknowledged
+	// message comes again, to this Feed or a later one. The caller owns what it gets.
+	Fetch(ctx context.Context, max int) ([]Message, error)
+	// Ack acknowledges exactly these messages, by their Receipt.
+	Ack(ctx context.Context, msgs []Message) error
+	// Close gives unacknowledged messages back.
+	Close() error
+}
+
+// Message is one envelope as it came from a broker.
+type Message struct {
+	Envelope
+	Receipt     uint64 // the Feed's own number for acknowledging
+	Redelivered bool   // the broker delivered it before
+}
