@@ -89,13 +89,14 @@ type Lease struct {
 	Holder     string
 	Token      int64 // grows with each change of holder; fences the writes of former holders
 	Generation int   // of the subscription when the lease was taken; writes of an older generation are fenced too
+	Revision   int64 // of the subscription when the lease was taken or last renewed: grown, the instance reloads
 	Unclean    bool  // the former holder did not Release: its last deliveries may have been interrupted
 }
 
 // Leases lets one instance at a time be active for a name. Time is the store's, not the caller's.
 type Leases interface {
 	// Acquire takes or renews the lease of a registered subscription for ttl. While another holder's is not expired: ErrHeld.
-	// Renewing keeps Token, Generation and Unclean as they were, and is ErrFenced when the lease was lost.
+	// Renewing keeps Token, Generation and Unclean as they were, brings Revision up to date, and is ErrFenced when the lease was lost.
 	// Pass the zero Lease but for Name and Holder to take, the lease itself to renew.
 	Acquire(ctx context.Context, lease Lease, ttl time.Duration) (Lease, error)
 	// Release gives the lease back cleanly. Releasing a lost lease does nothing.
@@ -118,7 +119,7 @@ type SubscriptionState struct {
 	Name        string
 	Generation  int       // from 1; Replay starts a new one
 	Cursor      Cursor    // all up to here is handled, or has a delivery row
-	Revision    int64     // grows with each Control and Settle: a running instance reloads its rows
+	Revision    int64     // grows with each Control and Settle: the active instance learns it by its lease and reloads
 	PausedUntil time.Time // zero: not paused. Forever: until resumed by hand
 	PauseReason string
 	Holder      string // of the current lease, "" when none
@@ -205,7 +206,14 @@ type DeliveryQuery struct {
 	Statuses     []DeliveryStatus // nil for all
 	Name         string           // event name or pattern; "" for all
 	After        Position         // only positions greater than this
+	Blocking     bool             // only rows that have a Lane
 	Limit        int              // 0 for no limit
+}
+
+// Indexer is the ability of a store to fill an index of the log behind it, off the way of Emit. The bus calls it when idle.
+type Indexer interface {
+	// Index adds up to limit further events and reports whether there are more.
+	Index(ctx context.Context, limit int) (more bool, err error)
 }
 
 // Settlement is what a person decides about dead letters.

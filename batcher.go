@@ -1,0 +1,181 @@
+package pulse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+)
+
+// A batch the store gets is bounded by these, unless one caller alone brings more.
+const (
+	batchRecords = 1024
+	batchBytes   = 8 << 20
+)
+
+// batcher is an Appender that lets concurrent callers share transactions of the store: group commit. It clocks
+// itself: an idle store gets a unit at once; while one batch is in flight the next one fills.
+//
+// The goroutine that writes exists only while there is something to write.
+type batcher struct {
+	store Appender
+
+	mu       sync.Mutex
+	pending  []*unit
+	flushing bool       // a flush goroutine exists
+	idle     *sync.Cond // signalled when it ends
+	closed   bool
+}
+
+// unit is what one caller appends.
+type unit struct {
+	recs []Record
+	done chan error // has room for the answer, so that nobody waits for a caller that left
+
+	// Owned by batcher.mu.
+	taken     bool // handed to the store: too late to cancel
+	cancelled bool // the caller left before
+}
+
+func newBatcher(store Appender) *batcher {
+	b := &batcher{store: store}
+	b.idle = sync.NewCond(&b.mu)
+	return b
+}
+
+// Append appends recs in a transaction shared with other callers and waits for it.
+func (b *batcher) Append(ctx context.Context, recs []Record) error {
+	u := &unit{recs: recs, done: make(chan error, 1)}
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return fmt.Errorf("%w: the bus was closed", ErrClosed)
+	}
+	b.pending = append(b.pending, u)
+	if !b.flushing {
+		b.flushing = true
+		go b.flush()
+	}
+	b.mu.Unlock()
+	select {
+	case err := <-u.done:
+		return err
+	case <-ctx.Done():
+		return b.cancel(u, ctx.Err())
+	}
+}
+
+// cancel answers a caller whose context ended.
+func (b *batcher) cancel(u *unit, cause error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case err := <-u.done: // the answer came at the same time
+		return err
+	default:
+	}
+	if u.taken {
+		return fmt.Errorf("%w: cancelled while the store was writing: %w", ErrUnknown, cause)
+	}
+	u.cancelled = true
+	return fmt.Errorf("%w: nothing was stored", cause)
+}
+
+// close refuses new units and waits for those accepted.
+func (b *batcher) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	for b.flushing {
+		b.idle.Wait()
+	}
+}
+
+// flush writes batch after batch until nothing is pending.
+func (b *batcher) flush() {
+	var recs []Record // reused from batch to batch
+	last := 0
+	for {
+		b.gather(last)
+		units := b.take()
+		if units == nil {
+			return
+		}
+		last = len(units)
+		recs = b.write(units, recs)
+	}
+}
+
+// gather lets the callers of the last batch come back with their next unit before the next batch leaves; otherwise the first
+// of them would travel alone while all the others wait for its sync. It yields only while that brings more.
+func (b *batcher) gather(last int) {
+	for seen := -1; ; runtime.Gosched() {
+		b.mu.Lock()
+		n := len(b.pending)
+		b.mu.Unlock()
+		if n >= last || n == seen {
+			return
+		}
+		seen = n
+	}
+}
+
+// take removes the next batch from the pending units; nil, once and for all, when there is none.
+func (b *batcher) take() []*unit {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var units []*unit
+	n, records, size := 0, 0, 0
+	for _, u := range b.pending {
+		if !u.cancelled {
+			records += len(u.recs)
+			for i := range u.recs {
+				size += u.recs[i].Size()
+			}
+			if len(units) > 0 && (records > batchRecords || size > batchBytes) {
+				break
+			}
+			u.taken = true
+			units = append(units, u)
+		}
+		n++
+	}
+	b.pending = append(b.pending[:0], b.pending[n:]...)
+	clear(b.pending[len(b.pending):cap(b.pending)])
+	if units == nil {
+		b.flushing = false
+		b.idle.Broadcast()
+	}
+	return units
+}
+
+// write appends units as one transaction and answers their callers. When a record is refused for its own sake
+// the batch is split until only its caller fails. It returns the buffer for the next batch.
+func (b *batcher) write(units []*unit, buf []Record) []Record {
+	recs := units[0].recs
+	if len(units) > 1 {
+		recs = buf[:0]
+		for _, u := range units {
+			recs = append(recs, u.recs...)
+		}
+		buf = recs
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	err := b.store.Append(ctx, recs)
+	cancel()
+	if len(units) > 1 && recordsFault(err) {
+		half := len(units) / 2
+		buf = b.write(units[:half], buf)
+		return b.write(units[half:], buf)
+	}
+	for _, u := range units {
+		u.done <- err
+	}
+	return buf
+}
+
+// recordsFault reports whether err is about a record, not about the store: then its neighbours may pass without it.
+func recordsFault(err error) bool {
+	return errors.Is(err, ErrConflict) || errors.Is(err, ErrInvalid) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrSerialization)
+}

@@ -1,0 +1,123 @@
+package pulse
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sync"
+	"time"
+)
+
+// Options configure a Bus. The zero value works.
+type Options struct {
+	// Source names this application in every envelope, a URI reference such as "/school". Default "/".
+	Source string
+	// Logger gets what the bus does in the background. Default slog.Default().
+	Logger *slog.Logger
+	// DrainTimeout is how long Run lets handlers finish after its context is cancelled. Default 20 seconds.
+	DrainTimeout time.Duration
+}
+
+// Bus is what an application holds: it emits events into a store's log and hands them to subscriptions.
+// Its methods may be used concurrently.
+type Bus struct {
+	store  Store
+	source string
+	log    *slog.Logger
+	drain  time.Duration
+	origin string
+	limit  int // size limit of one event, bytes
+
+	batch  *batcher
+	shapes shapeCache
+	head   headSignal
+	saved  chan struct{} // has room for one: a subscription saved its progress, for Drain
+
+	mu      sync.Mutex
+	runners map[string]*runner // by subscription name
+	running bool               // Run or Drain is active
+	stop    context.CancelFunc // ends Run, while it is active
+	stopped chan struct{}      // closed when Run has returned, while it is active
+	closed  bool
+}
+
+// New returns a bus over store. It asks the store for the name and the limits of its log and starts no goroutine.
+// The store remains the caller's to close, after the bus.
+func New(store Store, opts *Options) (*Bus, error) {
+	if store == nil {
+		return nil, fmt.Errorf("%w: pulse.New needs a store, memstore.New(nil) for a first try", ErrInvalid)
+	}
+	if opts == nil {
+		opts = &Options{}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	info, err := store.Info(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("pulse.New: %w", err)
+	}
+	b := &Bus{
+		store:   store,
+		source:  opts.Source,
+		log:     opts.Logger,
+		drain:   opts.DrainTimeout,
+		origin:  info.Origin,
+		limit:   info.MaxBytes,
+		runners: map[string]*runner{},
+		saved:   make(chan struct{}, 1),
+	}
+	if b.source == "" {
+		b.source = "/"
+	}
+	if b.log == nil {
+		b.log = slog.Default()
+	}
+	if b.drain <= 0 {
+		b.drain = 20 * time.Second
+	}
+	if err := validateText("source", b.source, maxText); err != nil {
+		return nil, fmt.Errorf("pulse.New: %w", err)
+	}
+	b.head.init()
+	b.batch = newBatcher(store)
+	return b, nil
+}
+
+// storeTimeout bounds what the bus asks of a store on nobody's behalf.
+const storeTimeout = 30 * time.Second
+
+// In returns an Emitter that appends through a, an adapter's transaction: what it emits exists if and only if that
+// transaction commits. After committing call Wake, or use the adapter's Do, so that subscriptions see it at once.
+func (b *Bus) In(a Appender) Emitter { return txEmitter{bus: b, to: a} }
+
+// Wake tells the bus that something was committed to its store. Emit does it by itself.
+func (b *Bus) Wake() { b.head.poke() }
+
+// Close refuses further emits, waits for those in flight, and stops Run and waits for it. It does not close the store.
+func (b *Bus) Close() error {
+	b.mu.Lock()
+	b.closed = true
+	stop, stopped := b.stop, b.stopped
+	b.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-stopped
+	}
+	b.batch.close()
+	return nil
+}
+
+// shapeCache remembers the shape of each event type.
+type shapeCache struct{ m sync.Map } // reflect.Type -> shape
+
+func (c *shapeCache) of(t reflect.Type) (shape, error) {
+	if s, ok := c.m.Load(t); ok {
+		return s.(shape), nil
+	}
+	s, err := shapeOf(t)
+	if err == nil {
+		c.m.Store(t, s)
+	}
+	return s, err
+}

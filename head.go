@@ -1,0 +1,90 @@
+package pulse
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// pollInterval is how often the head of the log is looked at without a hint, for what other processes emit.
+const pollInterval = 20 * time.Millisecond
+
+// headSignal tells readers of the log that it has grown.
+type headSignal struct {
+	hint chan struct{} // has room for one: something may have been committed
+
+	mu    sync.Mutex
+	head  Position
+	grown chan struct{} // closed and replaced when head grows
+}
+
+func (h *headSignal) init() {
+	h.hint = make(chan struct{}, 1)
+	h.grown = make(chan struct{})
+}
+
+// poke hints that the log may have grown.
+func (h *headSignal) poke() {
+	select {
+	case h.hint <- struct{}{}:
+	default:
+	}
+}
+
+// watch follows the head of the log until ctx ends.
+func (b *Bus) watchHead(ctx context.Context) {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	failing := false
+	for {
+		info, err := b.store.Info(ctx)
+		switch {
+		case err == nil:
+			failing = false
+			b.head.set(info.Head)
+		case ctx.Err() == nil && !failing:
+			failing = true
+			b.log.Error("pulse: the log cannot be looked at, trying on", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.head.hint:
+		case <-tick.C:
+		}
+	}
+}
+
+func (h *headSignal) set(head Position) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if head != h.head {
+		h.head = head
+		close(h.grown)
+		h.grown = make(chan struct{})
+	}
+}
+
+// wait returns when the log has more than after, or ctx ends.
+func (h *headSignal) wait(ctx context.Context, after Position) error {
+	for {
+		h.mu.Lock()
+		head, grown := h.head, h.grown
+		h.mu.Unlock()
+		if head > after {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// now returns the head as last seen.
+func (h *headSignal) now() Position {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.head
+}

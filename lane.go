@@ -1,0 +1,101 @@
+package pulse
+
+import (
+	"container/heap"
+	"slices"
+	"time"
+)
+
+// item is one delivery inside a session.
+type item struct {
+	env     Envelope       // zero but for Position while it is only known by its row
+	entry   *entry         // its place among the unacknowledged; nil when it came from a row
+	row     *DeliveryState // nil while nothing went wrong
+	lane    *lane          // nil when it waits for nobody and nobody for it
+	attempt int            // the one that runs, or will
+
+	deadline time.Time // while it runs: when it counts as hung
+	hung     bool      // its handler outlived the timeout
+}
+
+func (it *item) fresh() bool { return it.row == nil }
+
+// lane keeps the deliveries of one key in order.
+type lane struct {
+	key   string
+	busy  bool    // one of its items is ready or running
+	fresh []*item // behind the busy one
+	rows  []*item // failed ones and their followers, by position; the first holds up the others
+}
+
+// insert puts it among the rows.
+func (l *lane) insert(it *item) {
+	i, found := slices.BinarySearchFunc(l.rows, it.env.Position, func(a *item, p Position) int { return int(a.env.Position - p) })
+	if !found {
+		l.rows = slices.Insert(l.rows, i, it)
+	}
+}
+
+// remove takes it from the rows.
+func (l *lane) remove(it *item) {
+	if i := slices.Index(l.rows, it); i >= 0 {
+		l.rows = slices.Delete(l.rows, i, i+1)
+	}
+}
+
+func (l *lane) empty() bool { return !l.busy && len(l.fresh) == 0 && len(l.rows) == 0 }
+
+// entry is one position a session has read and not yet passed with its cursor.
+type entry struct {
+	position   Position
+	commitment [32]byte
+	done       bool
+}
+
+// unacked is what a session has read, in order of position: the cursor moves over what is done at its front.
+type unacked struct {
+	entries []*entry
+	unsaved int // entries the cursor passed since it was last saved
+}
+
+func (u *unacked) add(p Position, commitment [32]byte) *entry {
+	e := &entry{position: p, commitment: commitment}
+	u.entries = append(u.entries, e)
+	return e
+}
+
+// advance moves c over what is done.
+func (u *unacked) advance(c *Cursor) {
+	n := 0
+	for n < len(u.entries) && u.entries[n].done {
+		c.Position, c.Commitment = u.entries[n].position, u.entries[n].commitment
+		n++
+	}
+	u.entries = u.entries[n:]
+	u.unsaved += n
+}
+
+// dueHeap orders items that wait for their next attempt by the time it is due.
+type dueHeap []*item
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].row.Due.Before(h[j].row.Due) }
+func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *dueHeap) Push(x any)        { *h = append(*h, x.(*item)) }
+func (h *dueHeap) Pop() any {
+	old := *h
+	it := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return it
+}
+
+func (h *dueHeap) push(it *item) { heap.Push(h, it) }
+
+// pop returns the next item due at now; nil when there is none.
+func (h *dueHeap) pop(now time.Time) *item {
+	if len(*h) == 0 || (*h)[0].row.Due.After(now) {
+		return nil
+	}
+	return heap.Pop(h).(*item)
+}

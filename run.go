@@ -1,0 +1,167 @@
+package pulse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Run runs the subscriptions and blocks until ctx ends. Then it reads no more, lets running handlers finish
+// within the drain timeout, saves how far they came and returns nil. Interrupted deliveries come again later and
+// have spent no attempt.
+//
+// Several processes may run the same subscription on one store: one of them is active, another takes over when it
+// ends. An error means a subscription cannot go on without a person; then all have been stopped.
+func (b *Bus) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stopped := make(chan struct{})
+	b.mu.Lock()
+	if err := b.cannotRun(); err != nil {
+		b.mu.Unlock()
+		return err
+	}
+	b.running, b.stop, b.stopped = true, cancel, stopped
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		b.running, b.stop, b.stopped = false, nil, nil
+		b.mu.Unlock()
+		close(stopped)
+	}()
+	return b.run(ctx, cancel)
+}
+
+func (b *Bus) cannotRun() error {
+	switch {
+	case b.closed:
+		return fmt.Errorf("run: %w: the bus was closed", ErrClosed)
+	case b.running:
+		return fmt.Errorf("run: %w: this bus is running already", ErrInvalid)
+	}
+	return nil
+}
+
+// run runs everything until ctx ends or one part fails.
+func (b *Bus) run(ctx context.Context, cancel context.CancelFunc) error {
+	var background, runners sync.WaitGroup
+	watch, unwatch := context.WithCancel(context.WithoutCancel(ctx))
+	background.Go(func() { b.watchHead(watch) })
+	if ix, ok := b.store.(Indexer); ok {
+		background.Go(func() { b.keepIndexed(ctx, ix) })
+	}
+	errs := make(chan error, len(b.runners))
+	for _, r := range b.runners {
+		runners.Go(func() {
+			if err := r.run(ctx); err != nil {
+				errs <- err
+				cancel()
+			}
+		})
+	}
+	<-ctx.Done()
+	runners.Wait()
+	unwatch()
+	background.Wait()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+// Drain runs the subscriptions until all that was emitted is handled or a dead letter, and returns. It waits for retries, and for
+// what handlers emit. When Run is active on this bus it only waits.
+func (b *Bus) Drain(ctx context.Context) error {
+	for _, r := range b.runners {
+		r.draining.Add(1)
+		defer r.draining.Add(-1)
+	}
+	b.mu.Lock()
+	active := b.running
+	b.mu.Unlock()
+	if active {
+		return b.awaitDrained(ctx)
+	}
+	runCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	ran := make(chan error, 1)
+	go func() {
+		err := b.Run(runCtx)
+		ran <- err
+		stop()
+	}()
+	err := b.awaitDrained(runCtx)
+	stop()
+	if runErr := <-ran; runErr != nil {
+		return runErr
+	}
+	return err
+}
+
+// awaitDrained waits until every subscription of this bus has nothing left to do.
+func (b *Bus) awaitDrained(ctx context.Context) error {
+	for {
+		drained, err := b.drained(ctx)
+		if ctx.Err() != nil {
+			return fmt.Errorf("drain: %w before everything was handled", ctx.Err())
+		}
+		if drained || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-b.saved:
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
+func (b *Bus) drained(ctx context.Context) (bool, error) {
+	if len(b.runners) == 0 {
+		return true, nil
+	}
+	info, err := b.store.Info(ctx)
+	if err != nil {
+		return false, fmt.Errorf("drain: %w", err)
+	}
+	states, err := b.Subscriptions(ctx)
+	if err != nil {
+		return false, fmt.Errorf("drain: %w", err)
+	}
+	done := true
+	for _, s := range states {
+		if b.runners[s.Name] == nil {
+			continue
+		}
+		if s.PausedUntil.Equal(Forever) {
+			return false, fmt.Errorf("drain: subscription %q is paused (%s): resume it first", s.Name, s.PauseReason)
+		}
+		done = done && s.Cursor.Position >= info.Head && s.Retries == 0
+	}
+	return done, nil
+}
+
+// keepIndexed fills the store's index of the log whenever the log is quiet.
+func (b *Bus) keepIndexed(ctx context.Context, ix Indexer) {
+	const quiet, step = 250 * time.Millisecond, 1000
+	for ctx.Err() == nil {
+		head := b.head.now()
+		pause, cancel := context.WithTimeout(ctx, quiet)
+		grew := b.head.wait(pause, head) == nil
+		cancel()
+		for more := !grew; more && ctx.Err() == nil && b.head.now() == head; {
+			var err error
+			if more, err = ix.Index(ctx, step); err != nil && ctx.Err() == nil {
+				b.log.Warn("pulse: the index of the log was not filled, queries scan more", "error", err)
+			}
+			more = more && err == nil
+		}
+		if !grew && b.head.now() == head {
+			_ = b.head.wait(ctx, head) // ends with ctx, as the loop does
+		}
+	}
+}

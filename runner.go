@@ -1,0 +1,162 @@
+package pulse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Times of a subscription's life.
+const (
+	leaseTTL   = 5 * time.Second // how long a crashed instance keeps others out
+	leaseRenew = time.Second     // how often the active instance renews, and sees what people changed
+	heldWait   = 250 * time.Millisecond
+	troubled   = time.Second // wait after the store failed
+	pauseFirst = time.Second // first pause of a failing subscription, doubled up to pauseMax until something succeeds
+	pauseMax   = time.Minute
+)
+
+// runner is one subscription on one bus: it competes for the lease and runs a session while it has it.
+type runner struct {
+	bus      *Bus
+	sub      *subscription
+	ports    storePorts
+	holder   string
+	changed  chan struct{} // has room for one: somebody changed the subscription through this bus
+	draining atomic.Int32  // Drain waits: save at once
+
+	// Owned by the goroutine of run and its sessions.
+	failures int           // attempts that failed in a row
+	wait     time.Duration // of the last pause it made by itself; 0 after a success
+}
+
+func newRunner(b *Bus, s *subscription, ports storePorts) *runner {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return &runner{
+		bus:     b,
+		sub:     s,
+		ports:   ports,
+		holder:  fmt.Sprintf("%s/%d/%s", host, os.Getpid(), uuid.NewString()[:8]),
+		changed: make(chan struct{}, 1),
+	}
+}
+
+func (r *runner) poke() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// run runs sessions until ctx ends. An error needs a person.
+func (r *runner) run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := r.once(ctx)
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case errors.Is(err, ErrDiverged) || errors.Is(err, ErrClosed):
+			return fmt.Errorf("subscription %q: %w", r.sub.name, err)
+		case errors.Is(err, ErrNotFound):
+			return fmt.Errorf("subscription %q: %w: it was dropped while this process ran it: start again to register it anew", r.sub.name, err)
+		case errors.Is(err, ErrHeld):
+			r.sleep(ctx, heldWait)
+		case errors.Is(err, ErrFenced):
+			r.bus.log.Warn("pulse: another instance took over or the subscription was changed", "subscription", r.sub.name)
+		default:
+			r.bus.log.Error("pulse: a subscription stopped and will start again", "subscription", r.sub.name, "error", err)
+			r.sleep(ctx, troubled)
+		}
+	}
+	return nil
+}
+
+// sleep waits for d, ctx or a change.
+func (r *runner) sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.changed:
+	case <-ctx.Done():
+	}
+}
+
+// once waits while the subscription is paused, takes the lease and runs one session.
+func (r *runner) once(ctx context.Context) error {
+	state, err := r.state(ctx)
+	if err != nil {
+		return err
+	}
+	if left := time.Until(state.PausedUntil); left > 0 {
+		r.sleep(ctx, min(left, heldWait))
+		return nil
+	}
+	lease, err := r.ports.leases.Acquire(ctx, Lease{Name: r.sub.name, Holder: r.holder}, leaseTTL)
+	if err != nil {
+		return err
+	}
+	clean, err := r.session(ctx, lease)
+	if !clean {
+		return err // others wait until the lease expires and then know why
+	}
+	bg, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	return errors.Join(err, r.ports.leases.Release(bg, lease))
+}
+
+// state is what the store has about the subscription.
+func (r *runner) state(ctx context.Context) (SubscriptionState, error) {
+	states, err := r.ports.subscriptions.States(ctx)
+	if err != nil {
+		return SubscriptionState{}, err
+	}
+	for _, s := range states {
+		if s.Name == r.sub.name {
+			return s, nil
+		}
+	}
+	return SubscriptionState{}, ErrNotFound
+}
+
+// session runs one session under the lease. clean tells that no handler was interrupted.
+func (r *runner) session(ctx context.Context, lease Lease) (clean bool, err error) {
+	state, err := r.state(ctx) // read again: under the lease it is nobody else's
+	if err != nil {
+		return true, err
+	}
+	if err := r.verify(ctx, &state); err != nil {
+		return true, err
+	}
+	s := newSession(r, lease, state.Cursor)
+	if err := s.load(ctx, state.Head); err != nil {
+		return true, err
+	}
+	return s.run(ctx)
+}
+
+// verify compares the cursor with the log: a log that was restored or replaced is not read on as if nothing had happened.
+func (r *runner) verify(ctx context.Context, s *SubscriptionState) error {
+	c := s.Cursor
+	if s.Lag() < 0 {
+		return fmt.Errorf("%w: it has handled up to position %d, but the log ends at %d: the log was restored or replaced; replay the subscription from where they part, or drop it", ErrDiverged, c.Position, s.Head)
+	}
+	if c.Position == 0 || c.Commitment == ([32]byte{}) {
+		return nil
+	}
+	page, err := r.ports.store.Read(ctx, Query{After: c.Position - 1, Through: c.Position})
+	if err != nil {
+		return err
+	}
+	if len(page.Envelopes) == 1 && page.Envelopes[0].Commitment != c.Commitment {
+		return fmt.Errorf("%w: the event at position %d is not the one it has handled: the log was restored or replaced; replay the subscription from where they part, or drop it", ErrDiverged, c.Position)
+	}
+	return nil
+}

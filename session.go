@@ -1,0 +1,451 @@
+package pulse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Bounds of a session.
+const (
+	window    = 2048                   // deliveries between the saved cursor and the newest one read; what a crash repeats at most
+	maxRows   = 10_000                 // deliveries waiting for a retry or behind one; then reading stops
+	pageLimit = 512                    // envelopes in one read
+	saveEvery = 50 * time.Millisecond  // how long a moved cursor may stay unsaved
+	saveAfter = window / 4             // moved by so many, it is saved at once
+	hungGrace = 100 * time.Millisecond // what a handler gets to return after its timeout
+)
+
+// session is one active instance of a subscription: it reads the log, hands deliveries to its workers and keeps the
+// books. All fields are owned by the goroutine of run, except the channels.
+type session struct {
+	*runner
+	lease Lease
+
+	cursor  Cursor
+	unacked unacked
+	rows    map[Position]*item    // deliveries with a row, except dead ones that hold up nobody
+	passed  map[Position]struct{} // positions after the cursor that need no handling any more
+	lanes   map[string]*lane      // ordered subscriptions only
+	ready   []*item               // to be handed to a worker
+	due     dueHeap               // rows waiting for their time
+	running map[*item]struct{}    // handed to a worker
+	careful careful               // after an unclean stop
+
+	dirty     map[Position]struct{} // rows changed since the last save
+	recording []*item               // get ready once their row is saved
+	recorded  []*item               // those whose row is in the save under way
+	saving    bool
+	saveDue   time.Time // zero: nothing to save
+
+	revision int64  // of the subscription, as the lease last told
+	reloaded int64  // the revision whose changes the session knows
+	stopping bool   // hands out nothing more
+	pause    string // why the subscription pauses itself, "" when it does not
+	failed   error  // what ends the session
+
+	work    chan []*item
+	results chan []result
+	pages   chan Page
+	saves   chan Progress
+	saved   chan error
+	renewed chan Lease
+	lost    chan error
+}
+
+// careful is the mode after an unclean stop: the deliveries that may have been running then are handled one by one,
+// each attempt written first, so that a handler that kills the process is found.
+type careful struct {
+	through Position // the head of the log when the session began
+	left    int      // at most a window of deliveries was running
+}
+
+func (c *careful) covers(it *item) bool { return c.left > 0 && it.env.Position <= c.through }
+
+func newSession(r *runner, lease Lease, cursor Cursor) *session {
+	n := r.sub.concurrency
+	if r.sub.batched() && r.sub.ordered {
+		n = 1
+	}
+	return &session{
+		runner:   r,
+		lease:    lease,
+		cursor:   cursor,
+		revision: lease.Revision,
+		reloaded: lease.Revision,
+		rows:     map[Position]*item{},
+		passed:   map[Position]struct{}{},
+		lanes:    map[string]*lane{},
+		running:  map[*item]struct{}{},
+		dirty:    map[Position]struct{}{},
+		work:     make(chan []*item),
+		results:  make(chan []result, n),
+		pages:    make(chan Page),
+		saves:    make(chan Progress, 1),
+		saved:    make(chan error, 1),
+		renewed:  make(chan Lease),
+		lost:     make(chan error, 1),
+	}
+}
+
+// run hands out deliveries until ctx ends or the session cannot go on, then lets the running ones finish.
+func (s *session) run(ctx context.Context) (clean bool, err error) {
+	bg := context.WithoutCancel(ctx)
+	reading, stopReading := context.WithCancel(ctx)
+	holding, letGo := context.WithCancel(bg)
+	handling, abort := context.WithCancel(bg)
+	defer abort()
+	helpers := s.start(reading, holding, handling)
+	s.loop(ctx)
+	stopReading()
+	clean = s.finish(ctx, abort)
+	letGo()
+	close(s.work)
+	close(s.saves)
+	helpers.Wait()
+	if s.pause != "" && s.failed == nil {
+		s.failed = s.pauseSelf(bg)
+	}
+	return clean, s.failed
+}
+
+// loop is the session while it hands out work.
+func (s *session) loop(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for !s.stopping {
+		s.reload(ctx)
+		s.promote()
+		s.save()
+		timer.Reset(s.nextWake())
+		work, next := s.next()
+		select {
+		case work <- next:
+			s.handedOut(next)
+		case page := <-s.wanted():
+			s.arrived(page)
+		case rs := <-s.results:
+			s.settleAll(rs)
+		case err := <-s.saved:
+			s.afterSave(err)
+		case lease := <-s.renewed:
+			s.revision = lease.Revision
+		case err := <-s.lost:
+			s.fail(err)
+		case <-timer.C:
+			s.findHung()
+		case <-ctx.Done():
+			s.stopping = true
+		}
+	}
+}
+
+// finish waits for running handlers and saves. Once ctx has ended it waits no longer than the drain timeout. It
+// reports whether all handlers returned by themselves.
+func (s *session) finish(ctx context.Context, abort context.CancelFunc) bool {
+	s.unrecord()
+	if s.failed != nil {
+		abort() // another instance may be active already
+	}
+	clean, ended := true, ctx.Done()
+	var limit <-chan time.Time
+	for len(s.running) > 0 || s.saving || s.unsaved() && s.failed == nil {
+		s.save()
+		select {
+		case rs := <-s.results:
+			s.settleAll(rs)
+		case err := <-s.saved:
+			s.afterSave(err)
+		case <-s.renewed:
+		case err := <-s.lost:
+			s.fail(err)
+			abort()
+		case <-ended:
+			ended = nil
+			limit = time.After(s.bus.drain)
+		case <-limit:
+			if !clean {
+				s.bus.log.Error("pulse: handlers did not return and were left behind", "subscription", s.sub.name, "handlers", len(s.running))
+				return false
+			}
+			clean = false
+			abort()
+			limit = time.After(time.Second)
+		}
+	}
+	return clean
+}
+
+func (s *session) fail(err error) {
+	s.stopping = true
+	if s.failed == nil {
+		s.failed = err
+	}
+}
+
+// wanted is the channel of pages while the session can take one.
+func (s *session) wanted() <-chan Page {
+	if len(s.unacked.entries)+s.unacked.unsaved >= window || len(s.rows) >= maxRows {
+		return nil
+	}
+	return s.pages
+}
+
+// arrived takes a page of the log.
+func (s *session) arrived(page Page) {
+	for i := range page.Envelopes {
+		env := &page.Envelopes[i]
+		e := s.unacked.add(env.Position, env.Commitment)
+		if _, done := s.passed[env.Position]; done || s.rows[env.Position] != nil {
+			delete(s.passed, env.Position)
+			e.done = true
+			continue
+		}
+		s.enqueue(&item{env: *env, entry: e, attempt: 1})
+	}
+	if n := len(page.Envelopes); n == 0 || page.Envelopes[n-1].Position < page.Next {
+		s.unacked.add(page.Next, [32]byte{}).done = true
+	}
+	s.moved()
+}
+
+// enqueue gives a delivery its place: ready, behind another one of its key in memory, or behind a failed one as a row.
+func (s *session) enqueue(it *item) {
+	key := s.laneKey(&it.env)
+	if key == "" {
+		s.ready = append(s.ready, it)
+		return
+	}
+	l := s.lanes[key]
+	switch {
+	case l != nil && len(l.rows) > 0:
+		s.follow(l, it)
+	case s.sub.batched(): // one batch at a time keeps the order; a lane exists only while it is blocked
+		s.ready = append(s.ready, it)
+	case l != nil:
+		it.lane = l
+		l.fresh = append(l.fresh, it)
+		s.advanceLane(l)
+	default:
+		l = s.lane(key)
+		it.lane, l.busy = l, true
+		s.ready = append(s.ready, it)
+	}
+}
+
+// laneKey is the key that orders an event in this subscription, "" when none does.
+func (s *session) laneKey(env *Envelope) string {
+	if !s.sub.ordered {
+		return ""
+	}
+	return env.Key
+}
+
+// lane returns the lane of a key.
+func (s *session) lane(key string) *lane {
+	l := s.lanes[key]
+	if l == nil {
+		l = &lane{key: key}
+		s.lanes[key] = l
+	}
+	return l
+}
+
+// follow puts a delivery behind a failed one of its key, as a row.
+func (s *session) follow(l *lane, it *item) {
+	it.lane = l
+	s.putRow(it, StatusWaiting)
+	l.insert(it)
+}
+
+// putRow gives a delivery a row with a status, and lets the cursor pass it.
+func (s *session) putRow(it *item, status DeliveryStatus) {
+	if it.row == nil {
+		it.row = &DeliveryState{
+			Subscription: s.sub.name, Position: it.env.Position, Name: it.env.Name, Key: it.env.Key, Lane: s.laneKey(&it.env),
+		}
+	}
+	it.row.Status = status
+	s.rows[it.env.Position] = it
+	s.dirty[it.env.Position] = struct{}{}
+	if it.entry != nil && status != StatusRunning {
+		it.entry.done = true
+		s.moved()
+	}
+}
+
+// promote makes ready what is due.
+func (s *session) promote() {
+	if len(s.due) == 0 {
+		return
+	}
+	now := time.Now()
+	for it := s.due.pop(now); it != nil; it = s.due.pop(now) {
+		s.record(it)
+	}
+}
+
+// record writes that a delivery is about to be tried; saved, it is ready.
+func (s *session) record(it *item) {
+	it.attempt = 1
+	if it.row != nil {
+		it.attempt = it.row.Attempt + 1
+	}
+	s.putRow(it, StatusRunning)
+	it.row.Attempt = it.attempt
+	s.recording = append(s.recording, it)
+}
+
+// next is the work for the next free worker, and the channel to send it on: nil while there is none.
+func (s *session) next() (chan<- []*item, []*item) {
+	if len(s.ready) == 0 {
+		return nil, nil
+	}
+	if s.careful.left > 0 {
+		return s.nextCareful()
+	}
+	n := 1
+	if s.sub.batched() && s.ready[0].fresh() {
+		for n < len(s.ready) && n < s.sub.routes[0].max && s.ready[n].fresh() {
+			n++
+		}
+	}
+	return s.work, s.ready[:n]
+}
+
+// nextCareful is next after an unclean stop: one delivery at a time, and none before its attempt is written.
+func (s *session) nextCareful() (chan<- []*item, []*item) {
+	it := s.ready[0]
+	switch {
+	case len(s.running) > 0 || len(s.recording) > 0 || len(s.recorded) > 0:
+		return nil, nil
+	case it.fresh() && s.careful.covers(it):
+		s.careful.left--
+		s.ready = s.ready[1:]
+		s.record(it)
+		s.save()
+		return nil, nil
+	case it.fresh():
+		s.careful.left = 0 // beyond what may have been running
+	}
+	return s.work, s.ready[:1]
+}
+
+// handedOut notes what a worker has taken.
+func (s *session) handedOut(items []*item) {
+	s.ready = s.ready[len(items):]
+	deadline := time.Now().Add(s.sub.timeout + hungGrace)
+	for _, it := range items {
+		it.deadline = deadline
+		s.running[it] = struct{}{}
+	}
+}
+
+// nextWake is how long the loop may wait for something to happen.
+func (s *session) nextWake() time.Duration {
+	wake := time.Hour
+	if len(s.due) > 0 {
+		wake = min(wake, time.Until(s.due[0].row.Due))
+	}
+	if !s.saveDue.IsZero() && !s.saving {
+		wake = min(wake, time.Until(s.saveDue))
+	}
+	if len(s.running) > 0 {
+		wake = min(wake, s.sub.timeout/2+hungGrace)
+	}
+	return max(wake, 0)
+}
+
+// findHung turns deliveries whose handler outlived its timeout into rows, so that the cursor can pass them. They
+// keep their key and their worker until the handler returns.
+func (s *session) findHung() {
+	now := time.Now()
+	for it := range s.running {
+		if it.hung || now.Before(it.deadline) {
+			continue
+		}
+		it.hung = true
+		s.bus.log.Error("pulse: a handler does not return", "subscription", s.sub.name, "event", it.env.Name, "position", it.env.Position)
+		s.putRow(it, StatusRunning)
+		it.row.Attempt = it.attempt
+		it.row.Error = fmt.Sprintf("the handler did not return within its timeout of %s", s.sub.timeout)
+		it.row.FailedAt = now
+		if it.entry != nil {
+			it.entry.done = true
+			s.moved()
+		}
+		if it.row.Lane != "" {
+			s.block(it)
+			it.lane.busy = true
+		}
+	}
+}
+
+// moved lets the cursor pass what is done and sees to it that it is saved.
+func (s *session) moved() {
+	s.unacked.advance(&s.cursor)
+	if s.unacked.unsaved > 0 && s.saveDue.IsZero() {
+		s.saveDue = time.Now().Add(saveEvery)
+	}
+}
+
+func (s *session) unsaved() bool { return len(s.dirty) > 0 || s.unacked.unsaved > 0 }
+
+// save hands what changed to the saver, if it is time and the saver is free.
+func (s *session) save() {
+	if s.saving || !s.unsaved() || s.failed != nil {
+		return
+	}
+	now := s.stopping || len(s.dirty) > 0 || s.unacked.unsaved >= saveAfter ||
+		s.draining.Load() > 0 && len(s.unacked.entries) == 0
+	if !now && time.Now().Before(s.saveDue) {
+		return
+	}
+	p := Progress{Cursor: s.cursor}
+	for pos := range s.dirty {
+		it := s.rows[pos]
+		if it == nil {
+			p.Remove = append(p.Remove, pos)
+			continue
+		}
+		p.Put = append(p.Put, *it.row)
+		if it.row.Status == StatusDead && it.lane == nil {
+			delete(s.rows, pos)
+		}
+	}
+	clear(s.dirty)
+	s.recorded, s.recording = s.recording, nil
+	s.unacked.unsaved = 0
+	s.saveDue = time.Time{}
+	s.saving = true
+	s.saves <- p
+}
+
+// afterSave makes ready what waited for its row to be written.
+func (s *session) afterSave(err error) {
+	s.saving = false
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	s.ready = append(s.recorded, s.ready...)
+	s.recorded = nil
+	select {
+	case s.bus.saved <- struct{}{}:
+	default:
+	}
+}
+
+// pauseSelf pauses the subscription for a while, longer each time in a row.
+func (s *session) pauseSelf(ctx context.Context) error {
+	s.wait = min(max(2*s.wait, pauseFirst), pauseMax)
+	s.bus.log.Warn("pulse: a subscription pauses", "subscription", s.sub.name, "for", s.wait, "reason", s.pause)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	err := s.ports.subscriptions.Control(ctx, s.sub.name, Control{Pause: &Pause{Until: time.Now().Add(s.wait), Reason: s.pause}})
+	if errors.Is(err, ErrNotFound) {
+		return nil // dropped meanwhile: the next session finds out
+	}
+	return err
+}

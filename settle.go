@@ -1,0 +1,303 @@
+package pulse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// result is what a worker reports about one delivery.
+type result struct {
+	item    *item
+	err     error  // the handler's answer
+	stack   string // of a panic
+	behind  bool   // not tried: an earlier delivery of its key in the same batch failed
+	session error  // not tried, or not known: the session cannot go on
+	aborted bool   // interrupted by the end of the drain timeout: no attempt is spent
+}
+
+// settleAll books what a worker reports.
+func (s *session) settleAll(rs []result) {
+	for i := range rs {
+		s.settle(&rs[i])
+	}
+	s.moved()
+}
+
+func (s *session) settle(r *result) {
+	it := r.item
+	delete(s.running, it)
+	switch {
+	case r.err == nil && r.session == nil && !r.aborted && !r.behind:
+		s.failures, s.wait = 0, 0
+		s.handled(it)
+	case r.session != nil:
+		s.giveBack(it)
+		s.fail(r.session)
+	case r.aborted:
+		s.giveBack(it)
+	case r.behind:
+		s.follow(s.lane(it.env.Key), it)
+	case isUnavailable(r.err):
+		s.giveBack(it)
+		s.pause, s.stopping = r.err.Error(), true
+	default:
+		s.failedAttempt(it, r.err, r.stack)
+	}
+}
+
+// handled books a success.
+func (s *session) handled(it *item) {
+	if it.row != nil {
+		delete(s.rows, it.env.Position)
+		s.dirty[it.env.Position] = struct{}{}
+	}
+	if it.entry != nil {
+		it.entry.done = true
+	}
+	if l := it.lane; l != nil {
+		l.busy = false
+		l.remove(it)
+		s.advanceLane(l)
+	}
+}
+
+// failedAttempt books a failure: the delivery becomes a row, to be tried again or dead.
+func (s *session) failedAttempt(it *item, err error, stack string) {
+	s.failures++
+	if s.failures >= s.sub.pauseAfter && !s.stopping {
+		s.pause, s.stopping = fmt.Sprintf("%d attempts in a row failed, the last with: %v", s.failures, err), true
+	}
+	now := time.Now()
+	status, due := s.verdict(it, err, now)
+	s.putRow(it, status)
+	it.row.Attempt, it.row.Due = it.attempt, due
+	it.row.Error, it.row.Stack, it.row.FailedAt = err.Error(), stack, now
+	it.hung = false
+	if status == StatusDead {
+		s.bus.log.Error("pulse: dead letter", "subscription", s.sub.name, "event", it.env.Name, "position", it.env.Position, "attempts", it.attempt, "error", err)
+	}
+	s.schedule(it)
+}
+
+// verdict decides what becomes of a failed delivery.
+func (s *session) verdict(it *item, err error, now time.Time) (DeliveryStatus, time.Time) {
+	if _, parked := errors.AsType[*parked](err); parked || it.attempt >= s.sub.retry.Attempts {
+		return StatusDead, time.Time{}
+	}
+	if after, ok := errors.AsType[*retryAfter](err); ok {
+		return StatusRetry, now.Add(after.d)
+	}
+	return StatusRetry, now.Add(s.sub.retry.backoff(it.attempt, rand.Float64()))
+}
+
+// schedule puts a row where its status belongs: among the due ones, at the head of its lane, or nowhere.
+func (s *session) schedule(it *item) {
+	if it.row.Status == StatusDead && s.sub.skipFailed {
+		it.row.Lane = ""
+	}
+	if it.row.Lane == "" {
+		l := it.lane
+		it.lane = nil
+		if it.row.Status != StatusDead {
+			s.due.push(it)
+		}
+		if l != nil {
+			l.busy = false
+			l.remove(it)
+			s.advanceLane(l)
+		}
+		return
+	}
+	s.block(it)
+	it.lane.busy = false
+	s.advanceLane(it.lane)
+}
+
+// block puts a failed delivery at the head of its lane and turns its followers in memory into rows, so that the
+// cursor can pass them all.
+func (s *session) block(it *item) {
+	l := s.lane(it.row.Lane)
+	it.lane = l
+	l.insert(it)
+	fresh := l.fresh
+	l.fresh = nil
+	if s.sub.batched() {
+		s.ready = slices.DeleteFunc(s.ready, func(other *item) bool {
+			behind := other.fresh() && other.env.Key == l.key
+			if behind {
+				fresh = append(fresh, other)
+			}
+			return behind
+		})
+	}
+	for _, f := range fresh {
+		s.follow(l, f)
+	}
+}
+
+// advanceLane gets the next delivery of a lane going, unless one is under way or a dead letter holds them up.
+func (s *session) advanceLane(l *lane) {
+	switch {
+	case l.busy:
+	case len(l.rows) > 0:
+		head := l.rows[0]
+		if head.row.Status == StatusDead {
+			return
+		}
+		l.busy = true // waiting for its time counts too
+		s.due.push(head)
+	case len(l.fresh) > 0:
+		next := l.fresh[0]
+		l.fresh = l.fresh[1:]
+		l.busy = true
+		s.ready = append(s.ready, next)
+	default:
+		delete(s.lanes, l.key)
+	}
+}
+
+// giveBack returns a delivery untried: it comes again in a later session, with no attempt spent.
+func (s *session) giveBack(it *item) {
+	if it.row == nil {
+		return // its entry is not done: it is read again
+	}
+	if it.entry != nil && !it.entry.done { // only written down to be careful
+		delete(s.rows, it.env.Position)
+		s.dirty[it.env.Position] = struct{}{}
+		it.row = nil
+		return
+	}
+	s.putRow(it, StatusRetry)
+	it.row.Attempt = it.attempt - 1
+	it.row.Due = time.Now()
+}
+
+// unrecord gives back what was written down as being tried and will not be.
+func (s *session) unrecord() {
+	for _, list := range [][]*item{s.ready, s.recording, s.recorded} {
+		for _, it := range list {
+			if it.row != nil {
+				s.giveBack(it)
+			}
+		}
+	}
+	s.ready, s.recording, s.recorded = nil, nil, nil
+}
+
+// load brings the rows of the subscription into the session.
+func (s *session) load(ctx context.Context, head Position) error {
+	if s.lease.Unclean {
+		s.careful = careful{through: head, left: window}
+	}
+	if err := s.loadRows(ctx); err != nil {
+		return err
+	}
+	after, err := s.ports.deliveries.List(ctx, DeliveryQuery{Subscription: s.sub.name, After: s.cursor.Position})
+	if err != nil {
+		return err
+	}
+	for _, row := range after {
+		if s.rows[row.Position] == nil {
+			s.passed[row.Position] = struct{}{}
+		}
+	}
+	return nil
+}
+
+// loadRows lists what will be tried again or holds up a key, and schedules what the session does not know yet.
+func (s *session) loadRows(ctx context.Context) error {
+	for _, q := range []DeliveryQuery{
+		{Subscription: s.sub.name, Statuses: []DeliveryStatus{StatusRetry, StatusRunning, StatusWaiting}},
+		{Subscription: s.sub.name, Statuses: []DeliveryStatus{StatusDead}, Blocking: true},
+	} {
+		rows, err := s.ports.deliveries.List(ctx, q)
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			s.adopt(&rows[i])
+		}
+	}
+	for _, l := range s.lanes {
+		s.advanceLane(l)
+	}
+	return nil
+}
+
+// adopt takes over a row from the store.
+func (s *session) adopt(row *DeliveryState) {
+	_, changing := s.dirty[row.Position]
+	if known := s.rows[row.Position]; known != nil || changing {
+		return
+	}
+	it := &item{row: row}
+	it.env.Position, it.env.Name, it.env.Key = row.Position, row.Name, row.Key
+	s.rows[row.Position] = it
+	if row.Status == StatusRunning {
+		s.interrupted(it)
+	}
+	switch {
+	case row.Lane != "":
+		it.lane = s.lane(row.Lane)
+		it.lane.insert(it)
+	case row.Status == StatusDead:
+		delete(s.rows, row.Position)
+		s.passed[row.Position] = struct{}{}
+	default:
+		s.due.push(it)
+	}
+}
+
+// interrupted books the attempt during which a former instance died.
+func (s *session) interrupted(it *item) {
+	now := time.Now()
+	it.attempt = it.row.Attempt
+	err := errors.New("the process died, or lost its lease, while this delivery was being handled")
+	if it.row.Error == "" || it.row.Attempt >= s.sub.retry.Attempts {
+		it.row.Error = err.Error()
+	}
+	it.row.Status, it.row.Due = s.verdict(it, err, now)
+	it.row.FailedAt = now
+	if it.row.Status == StatusDead && s.sub.skipFailed {
+		it.row.Lane = ""
+	}
+	s.dirty[it.row.Position] = struct{}{}
+}
+
+// reload takes over what people changed, when the lease told that they did and no row is on its way to the store.
+func (s *session) reload(ctx context.Context) {
+	if s.revision == s.reloaded || s.saving || len(s.dirty) > 0 {
+		return
+	}
+	state, err := s.state(ctx)
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	if time.Until(state.PausedUntil) > 0 || state.Generation != s.lease.Generation {
+		s.stopping = true // the next session starts from what is stored
+		return
+	}
+	if err := s.reloadDead(ctx); err != nil {
+		s.fail(err)
+		return
+	}
+	s.reloaded = s.revision
+}
+
+// reloadDead drops the dead letters the session holds, which is all that people settle, and reads rows again.
+func (s *session) reloadDead(ctx context.Context) error {
+	for pos, it := range s.rows {
+		if it.row.Status == StatusDead {
+			delete(s.rows, pos)
+			if it.lane != nil {
+				it.lane.remove(it)
+			}
+		}
+	}
+	return s.loadRows(ctx)
+}

@@ -1,0 +1,283 @@
+package pulse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// start starts the goroutines of the session. The reader ends with reading, the renewer with holding, the saver and the
+// workers when their channels are closed.
+func (s *session) start(reading, holding, handling context.Context) *sync.WaitGroup {
+	var helpers sync.WaitGroup
+	for range cap(s.results) {
+		go s.worker(handling) // a handler may never return: nobody waits for these
+	}
+	helpers.Go(func() { s.read(reading) })
+	helpers.Go(func() { s.saver(context.WithoutCancel(holding)) })
+	helpers.Go(func() { s.renew(holding) })
+	return &helpers
+}
+
+// read reads the log after the cursor, page by page.
+func (s *session) read(ctx context.Context) {
+	q := Query{Names: s.sub.patterns(), After: s.cursor.Position, Limit: pageLimit}
+	for s.bus.head.wait(ctx, q.After) == nil {
+		page, err := s.ports.store.Read(ctx, q)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.bus.log.Error("pulse: the log cannot be read, trying on", "subscription", s.sub.name, "error", err)
+				pause(ctx, troubled)
+			}
+			continue
+		}
+		if page.Next <= q.After {
+			pause(ctx, pollInterval) // the head was seen before it can be read
+			continue
+		}
+		q.After = page.Next
+		select {
+		case s.pages <- page:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// pause waits for d or ctx.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// saver writes progress until there is no more.
+func (s *session) saver(ctx context.Context) {
+	for p := range s.saves {
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		s.saved <- s.ports.deliveries.Advance(ctx, s.lease, p)
+		cancel()
+	}
+}
+
+// renew keeps the lease until ctx ends and reports each renewal, or the loss.
+func (s *session) renew(ctx context.Context) {
+	tick := time.NewTicker(leaseRenew)
+	defer tick.Stop()
+	renewed := time.Now()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.changed:
+		case <-ctx.Done():
+			return
+		}
+		attempt, cancel := context.WithTimeout(ctx, leaseTTL-leaseRenew)
+		lease, err := s.ports.leases.Acquire(attempt, s.lease, leaseTTL)
+		cancel()
+		switch {
+		case err == nil:
+			renewed = time.Now()
+			select {
+			case s.renewed <- lease:
+			case <-ctx.Done():
+			}
+		case errors.Is(err, ErrFenced) || time.Since(renewed) > leaseTTL:
+			s.lost <- err
+			return
+		}
+	}
+}
+
+// worker handles what the session hands out.
+func (s *session) worker(ctx context.Context) {
+	var items []*item
+	defer func() {
+		if items != nil { // the handler ended the goroutine with runtime.Goexit, as t.FailNow does
+			s.results <- all(items, result{err: errors.New("the handler called runtime.Goexit")})
+			go s.worker(ctx)
+		}
+	}()
+	for items = range s.work {
+		rs := s.try(ctx, items)
+		items = nil
+		s.results <- rs
+	}
+}
+
+// try handles one delivery, or a batch and on an error its halves.
+func (s *session) try(ctx context.Context, items []*item) []result {
+	if err := s.fetch(ctx, items[0]); err != nil {
+		return all(items, result{session: err})
+	}
+	if items[0].env.ID == [16]byte{} {
+		return all(items, result{}) // purged from the log since: nothing is left to handle
+	}
+	route := s.sub.route(items[0].env.Name)
+	if route == nil {
+		err := fmt.Errorf("%w: no handler for %s in this version of the application", Park("orphaned"), items[0].env.Name)
+		return all(items, result{err: err})
+	}
+	return s.tryRoute(ctx, route, items)
+}
+
+func (s *session) tryRoute(ctx context.Context, route *route, items []*item) []result {
+	r := s.attempt(ctx, route, items)
+	if len(items) == 1 || r.err == nil || r.endsSession() {
+		return all(items, r)
+	}
+	half := len(items) / 2
+	done := s.tryRoute(ctx, route, items[:half])
+	for _, r := range done {
+		if r.endsSession() {
+			return append(done, all(items[half:], r)...)
+		}
+	}
+	rest, behind := s.notBehind(done, items[half:])
+	if len(rest) > 0 {
+		done = append(done, s.tryRoute(ctx, route, rest)...)
+	}
+	return append(done, behind...)
+}
+
+// endsSession tells an answer after which nothing more is tried.
+func (r *result) endsSession() bool { return r.session != nil || r.aborted || isUnavailable(r.err) }
+
+// notBehind parts items into those that may still be tried and the answers for those whose key has failed.
+func (s *session) notBehind(done []result, items []*item) (rest []*item, behind []result) {
+	failed := map[string]bool{}
+	for _, r := range done {
+		if key := s.laneKey(&r.item.env); key != "" && (r.err != nil || r.behind) {
+			failed[key] = true
+		}
+	}
+	for _, it := range items {
+		if failed[it.env.Key] {
+			behind = append(behind, result{item: it, behind: true})
+		} else {
+			rest = append(rest, it)
+		}
+	}
+	return rest, behind
+}
+
+// all is the same result for each item.
+func all(items []*item, r result) []result {
+	rs := make([]result, len(items))
+	for i, it := range items {
+		rs[i] = r
+		rs[i].item = it
+	}
+	return rs
+}
+
+// fetch reads the envelope of a delivery that is only known by its row.
+func (s *session) fetch(ctx context.Context, it *item) error {
+	if it.entry != nil || it.env.ID != [16]byte{} {
+		return nil
+	}
+	page, err := s.ports.store.Read(ctx, Query{After: it.env.Position - 1, Through: it.env.Position})
+	if err == nil && len(page.Envelopes) == 1 {
+		it.env = page.Envelopes[0]
+	}
+	return err
+}
+
+// attempt runs the handler once for items, in a transaction if it wants one.
+func (s *session) attempt(ctx context.Context, route *route, items []*item) result {
+	handling, cancel := context.WithTimeout(ctx, s.sub.timeout)
+	defer cancel()
+	var r result
+	if route.inTx {
+		r = s.attemptInTx(handling, route, items)
+	} else {
+		r.err, r.stack = s.call(handling, route, items, nil)
+	}
+	switch {
+	case r.err == nil:
+	case ctx.Err() != nil:
+		r.aborted = true
+	case errors.Is(handling.Err(), context.DeadlineExceeded):
+		r.err = fmt.Errorf("timeout of %s exceeded: %w", s.sub.timeout, r.err)
+	}
+	return r
+}
+
+// attemptInTx is attempt in a transaction that also holds the inbox rows.
+func (s *session) attemptInTx(ctx context.Context, route *route, items []*item) (r result) {
+	called := false
+	err := s.ports.transactor.Transact(ctx, func(ctx context.Context, tx Tx) error {
+		unseen, err := s.unseen(ctx, tx, items)
+		if err != nil || len(unseen) == 0 {
+			return err
+		}
+		called = true
+		r.err, r.stack = s.call(ctx, route, unseen, tx)
+		return r.err
+	})
+	switch {
+	case r.err != nil || err == nil:
+	case !called && ctx.Err() == nil, errors.Is(err, ErrUnknown), errors.Is(err, ErrFenced):
+		r.session = err // redelivered, the inbox tells what happened
+	default:
+		r.err = err // the handler left a transaction that cannot commit
+	}
+	return r
+}
+
+// unseen marks items in the inbox and returns those that were not there.
+func (s *session) unseen(ctx context.Context, tx Tx, items []*item) ([]*item, error) {
+	positions := make([]Position, len(items))
+	for i, it := range items {
+		positions[i] = it.env.Position
+	}
+	seen, err := tx.Mark(ctx, s.lease, positions)
+	if err != nil || len(seen) == 0 {
+		return items, err
+	}
+	was := make(map[Position]bool, len(seen))
+	for _, p := range seen {
+		was[p] = true
+	}
+	var unseen []*item
+	for _, it := range items {
+		if !was[it.env.Position] {
+			unseen = append(unseen, it)
+		}
+	}
+	return unseen, nil
+}
+
+// call calls the handler and turns a panic, also runtime.Goexit, into an error.
+func (s *session) call(ctx context.Context, route *route, items []*item, tx Tx) (err error, stack string) {
+	sc := &scope{bus: s.bus, cause: &items[0].env, tx: tx}
+	ctx = context.WithValue(ctx, scopeKey{}, sc)
+	defer sc.over.Store(true)
+	defer func() {
+		if p := recover(); p != nil {
+			err, stack = fmt.Errorf("the handler panicked: %v", p), string(debug.Stack())
+		}
+	}()
+	return s.handle(ctx, route, items), ""
+}
+
+func (s *session) handle(ctx context.Context, route *route, items []*item) error {
+	if route.batch == nil {
+		d := s.delivery(items[0])
+		return route.handle(ctx, &d)
+	}
+	ds := make([]Delivery, len(items))
+	for i, it := range items {
+		ds[i] = s.delivery(it)
+	}
+	return route.batch(ctx, ds)
+}
+
+func (s *session) delivery(it *item) Delivery {
+	return Delivery{Envelope: it.env, Subscription: s.sub.name, Generation: s.lease.Generation, Attempt: it.attempt}
+}
