@@ -78,6 +78,7 @@ func selectsRow(q *pulse.DeliveryQuery, row *pulse.DeliveryState) bool {
 		(q.Positions == nil || slices.Contains(q.Positions, row.Position)) &&
 		(q.Statuses == nil || slices.Contains(q.Statuses, row.Status)) &&
 		(q.Name == "" || pulse.MatchName(q.Name, row.Name)) &&
+		(!q.Blocking || row.Lane != "") &&
 		row.Position > q.After
 }
 

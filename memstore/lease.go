@@ -46,6 +46,7 @@ func (s *Store) acquire(ctx context.Context, lease pulse.Lease, ttl time.Duratio
 			return pulse.Lease{}, err
 		}
 		sub.expires = now.Add(ttl)
+		sub.lease.Revision = sub.revision
 		return sub.lease, nil
 	}
 	sub, err := s.find(lease.Name)
@@ -56,7 +57,10 @@ func (s *Store) acquire(ctx context.Context, lease pulse.Lease, ttl time.Duratio
 		return pulse.Lease{}, fmt.Errorf("memstore: subscription %s is held by %s: %w", lease.Name, holder, pulse.ErrHeld)
 	}
 	s.lastToken++
-	taken := pulse.Lease{Name: lease.Name, Holder: lease.Holder, Token: s.lastToken, Generation: sub.generation, Unclean: sub.held}
+	taken := pulse.Lease{
+		Name: lease.Name, Holder: lease.Holder, Token: s.lastToken,
+		Generation: sub.generation, Revision: sub.revision, Unclean: sub.held,
+	}
 	sub.holding = holding{lease: taken, held: true, expires: now.Add(ttl)}
 	return taken, nil
 }

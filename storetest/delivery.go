@@ -28,6 +28,7 @@ func listChecks() []check {
 	return []check{
 		{"List returns rows in order of position", listOrder},
 		{"List selects by subscription, positions, statuses, name pattern and After", listSelects},
+		{"List selects rows that have a lane", listBlocking},
 		{"List with a Limit returns the first", listLimit},
 	}
 }
@@ -259,6 +260,18 @@ func listSelects(h *harness) {
 	s.positions(pulse.DeliveryQuery{Name: "lesson_x.*"}, 4)
 	s.positions(pulse.DeliveryQuery{After: 3}, 4, 5, 7)
 	s.positions(pulse.DeliveryQuery{After: 1, Subscription: "mailer", Name: "*.published", Statuses: []pulse.DeliveryStatus{pulse.StatusRetry}}, 5)
+}
+
+func listBlocking(h *harness) {
+	s := h.subscriptions()
+	lease := s.register("mailer")
+	s.advance(lease, pulse.Progress{Put: []pulse.DeliveryState{
+		row(1, pulse.StatusDead, ""), row(2, pulse.StatusDead, "k"), row(3, pulse.StatusRetry, ""), row(4, pulse.StatusWaiting, "k"),
+	}})
+	s.positions(pulse.DeliveryQuery{Blocking: true}, 2, 4)
+	s.positions(pulse.DeliveryQuery{Blocking: true, Statuses: []pulse.DeliveryStatus{pulse.StatusDead}}, 2)
+	s.settle(pulse.DeliveryQuery{Blocking: true}, pulse.SettleSkip, 1)
+	s.positions(pulse.DeliveryQuery{Blocking: true}, 4)
 }
 
 func listLimit(h *harness) {

@@ -17,6 +17,7 @@ func leaseChecks() []check {
 		{"each subscription has a lease of its own", leaseNames},
 		{"a lease needs a registered subscription", leaseUnregistered},
 		{"renewing keeps Token, Generation and Unclean, and the lease", leaseRenew},
+		{"a lease tells the Revision of when it was taken or last renewed", leaseRevision},
 		{"an expired lease can be taken, with a greater token, and is unclean", leaseExpiry},
 		{"a renewed lease does not expire at its first time", leaseRenewedExpiry},
 		{"a released lease can be taken at once, with a greater token, and is clean", leaseRelease},
@@ -103,6 +104,36 @@ func leaseRenew(h *harness) {
 		}
 		s.refused("mailer", "instance-c")
 		s.advance(lease, s.to(1))
+	}
+}
+
+func leaseRevision(h *harness) {
+	s := h.subscriptions()
+	lease := s.deadLetters()
+	for _, change := range []func() error{
+		func() error {
+			return s.Control(h.ctx, "mailer", pulse.Control{Pause: &pulse.Pause{Until: pulse.Forever}})
+		},
+		func() error { return s.Control(h.ctx, "mailer", pulse.Control{Resume: true}) },
+		func() error {
+			_, err := s.Settle(h.ctx, pulse.DeliveryQuery{}, pulse.SettleRetry)
+			return err
+		},
+		func() error { return s.Release(h.ctx, lease) },
+	} {
+		if got := s.state("mailer").Revision; got != lease.Revision {
+			h.Fatalf("the lease tells Revision %d, the subscription has %d", lease.Revision, got)
+		}
+		h.ok(change())
+		renewed, err := s.Acquire(h.ctx, lease, long)
+		if errors.Is(err, pulse.ErrFenced) {
+			renewed, err = s.Acquire(h.ctx, pulse.Lease{Name: "mailer", Holder: "instance-b"}, long)
+		}
+		h.ok(err)
+		lease = renewed
+	}
+	if got := s.state("mailer").Revision; got != lease.Revision {
+		h.Fatalf("the lease tells Revision %d, the subscription has %d", lease.Revision, got)
 	}
 }
 
