@@ -1,0 +1,240 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/edupulse-live/pulse"
+)
+
+const (
+	// seenSQL: parameters are subscription, generation, cursor and positions as a JSON array.
+	seenSQL = `SELECT value FROM json_each(?4) AS wanted
+		WHERE EXISTS (SELECT 1 FROM inbox WHERE subscription = ?1 AND generation = ?2 AND position = wanted.value)
+		OR value <= ?3 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE subscription = ?1 AND position = wanted.value)`
+
+	markSQL = `INSERT INTO inbox (subscription, generation, position)
+		SELECT ?1, ?2, value FROM json_each(?3) WHERE true ON CONFLICT DO NOTHING`
+
+	putSQL = `INSERT OR REPLACE INTO deliveries
+		(subscription, position, status, lane, attempt, due_at, failed_at, name, key, error, stack) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+	removeSQL = "DELETE FROM deliveries WHERE subscription = ? AND position IN (SELECT value FROM json_each(?))"
+
+	// pruneSQL takes a number of inbox entries away that the cursor makes superfluous. One whose delivery still has a row is
+	// needed: its effect may exist although the row says that it will be tried again.
+	pruneSQL = `DELETE FROM inbox WHERE subscription = ?1 AND generation = ?2 AND position IN (
+		SELECT position FROM inbox AS i WHERE subscription = ?1 AND generation = ?2 AND position <= ?3
+		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE subscription = ?1 AND position = i.position)
+		LIMIT 5000)`
+
+	deliverySQL = "SELECT subscription, position, status, lane, attempt, due_at, failed_at, name, key, error, stack FROM deliveries WHERE position > ?"
+)
+
+// mark enters positions into the inbox of the lease's generation and returns those that are handled already.
+func (s *Store) mark(tx *sql.Tx, lease pulse.Lease, positions []pulse.Position) (seen []pulse.Position, err error) {
+	h, err := s.current(tx, lease)
+	if err != nil || len(positions) == 0 {
+		return nil, err
+	}
+	handled, err := s.handled(tx, lease, h.cursor, positions)
+	if err != nil {
+		return nil, err
+	}
+	if len(handled) > 0 || len(positions) > 1 {
+		fresh := make([]pulse.Position, 0, len(positions))
+		for _, p := range positions {
+			if handled[p] {
+				seen = append(seen, p)
+				continue
+			}
+			handled[p] = true // a second one in this call comes too late
+			fresh = append(fresh, p)
+		}
+		positions = fresh
+	}
+	if len(positions) == 0 {
+		return seen, nil
+	}
+	n, err := s.exec(tx, markSQL, lease.Name, lease.Generation, jsonArray(positions))
+	if err == nil && n != int64(len(positions)) {
+		err = fmt.Errorf("%w: %d of %d entries were made in the inbox of subscription %q: the file is damaged", pulse.ErrStore, n, len(positions), lease.Name)
+	}
+	return seen, err
+}
+
+// handled returns those of positions whose effect exists: they are in the inbox, or the cursor has passed them and left no row.
+func (s *Store) handled(tx *sql.Tx, lease pulse.Lease, cursor pulse.Position, positions []pulse.Position) (map[pulse.Position]bool, error) {
+	rows, err := tx.Stmt(s.prepared[seenSQL]).Query(lease.Name, lease.Generation, cursor, jsonArray(positions))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	handled := map[pulse.Position]bool{}
+	for rows.Next() {
+		var p pulse.Position
+		if err := rows.Scan(&p); err != nil {
+			return nil, err
+		}
+		handled[p] = true
+	}
+	return handled, rows.Err()
+}
+
+// Advance writes p as one unit; see pulse.Deliveries.
+func (s *Store) Advance(ctx context.Context, lease pulse.Lease, p pulse.Progress) error {
+	return s.write(ctx, "advance", normal, func(tx *sql.Tx) error {
+		h, err := s.current(tx, lease)
+		if err != nil {
+			return err
+		}
+		for i := range p.Put {
+			if err := s.put(tx, lease.Name, &p.Put[i]); err != nil {
+				return err
+			}
+		}
+		if len(p.Remove) > 0 {
+			if _, err := s.exec(tx, removeSQL, lease.Name, jsonArray(p.Remove)); err != nil {
+				return err
+			}
+		}
+		if p.Cursor.Position != 0 {
+			if err := s.move(tx, lease.Name, p.Cursor); err != nil {
+				return err
+			}
+			h.cursor = p.Cursor.Position
+		}
+		_, err = s.exec(tx, pruneSQL, lease.Name, lease.Generation, h.cursor)
+		return err
+	})
+}
+
+func (s *Store) put(tx *sql.Tx, subscription string, d *pulse.DeliveryState) error {
+	_, err := s.exec(tx, putSQL, subscription, d.Position, string(d.Status), d.Lane, d.Attempt, timeOrNull(d.Due), timeOrNull(d.FailedAt),
+		d.Name, d.Key, d.Error, d.Stack)
+	return err
+}
+
+// List returns deliveries in order of position, those of one position by subscription; see pulse.Deliveries.
+func (s *Store) List(ctx context.Context, q pulse.DeliveryQuery) ([]pulse.DeliveryState, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, fail("list", err)
+	}
+	defer s.leave()
+	where, args := deliveryConditions(&q)
+	ds, err := scanDeliveries(&q)(s.readers.QueryContext(context.WithoutCancel(ctx), where, args...))
+	if err != nil {
+		return nil, fail("list", err)
+	}
+	return ds, nil
+}
+
+// deliveryConditions is the query for q, but for its name and limit.
+func deliveryConditions(q *pulse.DeliveryQuery) (query string, args []any) {
+	query, args = deliverySQL, []any{q.After}
+	if q.Subscription != "" {
+		query, args = query+" AND subscription = ?", append(args, q.Subscription)
+	}
+	if q.Positions != nil {
+		query, args = query+" AND position IN (SELECT value FROM json_each(?))", append(args, jsonArray(q.Positions))
+	}
+	if q.Statuses != nil {
+		query += " AND status IN (''" + strings.Repeat(", ?", len(q.Statuses)) + ")"
+		for _, status := range q.Statuses {
+			args = append(args, string(status))
+		}
+	}
+	if q.Blocking {
+		query += " AND lane <> ''"
+	}
+	return query + " ORDER BY position, subscription", args
+}
+
+// scanDeliveries reads and closes rows of deliverySQL, as many as q selects.
+func scanDeliveries(q *pulse.DeliveryQuery) func(*sql.Rows, error) ([]pulse.DeliveryState, error) {
+	return func(rows *sql.Rows, err error) (ds []pulse.DeliveryState, _ error) {
+		if err != nil {
+			return nil, err
+		}
+		defer rows.Close()
+		for (q.Limit <= 0 || len(ds) < q.Limit) && rows.Next() {
+			var d pulse.DeliveryState
+			var due, failed sql.NullInt64
+			err := rows.Scan(&d.Subscription, &d.Position, &d.Status, &d.Lane, &d.Attempt, &due, &failed, &d.Name, &d.Key, &d.Error, &d.Stack)
+			if err != nil {
+				return nil, err
+			}
+			if q.Name == "" || pulse.MatchName(q.Name, d.Name) {
+				d.Due, d.FailedAt = timeOf(due), timeOf(failed)
+				ds = append(ds, d)
+			}
+		}
+		return ds, errors.Join(rows.Err(), rows.Close())
+	}
+}
+
+// Settle changes the dead letters that q selects; see pulse.Deliveries.
+func (s *Store) Settle(ctx context.Context, q pulse.DeliveryQuery, a pulse.Settlement) (n int, err error) {
+	change, ok := map[pulse.Settlement]string{
+		pulse.SettleRetry: "UPDATE deliveries SET status = 'retry', attempt = 0, due_at = ?1",
+		pulse.SettleSkip:  "UPDATE deliveries SET lane = ''",
+		pulse.SettleDrop:  "DELETE FROM deliveries",
+	}[a]
+	if !ok {
+		return 0, fail("settle", fmt.Errorf("%w: %q is not one of retry, skip, drop", pulse.ErrInvalid, a))
+	}
+	if q.Statuses != nil && !slices.Contains(q.Statuses, pulse.StatusDead) {
+		return 0, nil
+	}
+	q.Statuses = []pulse.DeliveryStatus{pulse.StatusDead}
+	err = s.write(ctx, "settle", full, func(tx *sql.Tx) error {
+		where, args := deliveryConditions(&q)
+		dead, err := scanDeliveries(&q)(tx.Query(where, args...))
+		if err != nil {
+			return err
+		}
+		n = len(dead)
+		return s.settle(tx, dead, change)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// settle carries out change on dead letters.
+func (s *Store) settle(tx *sql.Tx, dead []pulse.DeliveryState, change string) error {
+	positions := map[string][]pulse.Position{}
+	for _, d := range dead {
+		positions[d.Subscription] = append(positions[d.Subscription], d.Position)
+	}
+	for subscription, ps := range positions {
+		_, err := tx.Exec(change+" WHERE subscription = ?2 AND position IN (SELECT value FROM json_each(?3))",
+			s.now().UnixMicro(), subscription, jsonArray(ps))
+		if err != nil {
+			return err
+		}
+		if err := revise(tx, subscription); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// jsonArray is how a statement gets any number of positions.
+func jsonArray(positions []pulse.Position) string {
+	b := make([]byte, 0, 2+8*len(positions))
+	b = append(b, '[')
+	for i, p := range positions {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, int64(p), 10)
+	}
+	return string(append(b, ']'))
+}

@@ -1,0 +1,18 @@
+// Package sqlitestore keeps a log in one SQLite file. It is a complete store: events, subscriptions, retries and dead letters need
+// no server beside it.
+//
+//	store, err := sqlitestore.Open(ctx, "school.db", nil)
+//
+// The file is in WAL mode and commits are synced, so that what Append acknowledged survives a crash of the process and, where the disk
+// keeps its word, of the machine. Several processes may use one file on one machine; not on a network file
+// system, where SQLite's locks do not work. Times of leases are the machine's.
+//
+// SQLite has one writer at a time. The store has one connection for writing and a few for reading, which do not wait for it. While a
+// function given to Transact runs, all other writers of the file wait: keep it short. To emit in a transaction of your own on
+// the same file use Tx, or better Do.
+//
+// An event's position is its row id. Triggers refuse to change and delete events, whoever tries.
+//
+// Not promised: durability on disks that lie about syncing, and protection against somebody who may write the file
+// and takes the triggers away; that is what the ledger is for.
+package sqlitestore

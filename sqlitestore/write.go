@@ -1,0 +1,189 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// synchronous is how much a commit waits for. Commits are found after a crash of the machine in order up to some point: one
+// that did not wait is lost only if all later ones were not waited for either.
+type synchronous int
+
+const (
+	normal synchronous = 1 // survives the process
+	full   synchronous = 2 // survives the machine
+)
+
+// write runs fn in a write transaction. When ctx ends before the commit has begun nothing is stored.
+func (s *Store) write(ctx context.Context, op string, level synchronous, fn func(tx *sql.Tx) error) error {
+	if err := s.refuseNested(ctx); err != nil {
+		return fail(op, err)
+	}
+	if err := s.enter(ctx); err != nil {
+		return fail(op, err)
+	}
+	defer s.leave()
+	tx, end, err := s.begin(ctx, level)
+	if err != nil {
+		return fail(op, err)
+	}
+	defer end()
+	if err := fn(tx); err != nil {
+		return fail(op, err)
+	}
+	return s.commit(ctx, op, tx)
+}
+
+// begin waits for the writer's connection and for other processes, as long as ctx allows, and begins a transaction, which
+// itself does not depend on ctx. end rolls it back unless it was committed, and gives the connection back.
+func (s *Store) begin(ctx context.Context, level synchronous) (tx *sql.Tx, end func(), err error) {
+	conn, err := s.writer.Conn(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.level != level {
+		if _, err := conn.ExecContext(context.WithoutCancel(ctx), fmt.Sprintf("PRAGMA synchronous = %d", level)); err != nil {
+			return nil, nil, errors.Join(err, conn.Close())
+		}
+		s.level = level
+	}
+	txCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, cancel)
+	tx, err = conn.BeginTx(txCtx, nil)
+	if !stop() && err == nil { // txCtx has ended, or is about to
+		_ = tx.Rollback()
+		err = ctx.Err()
+	} else if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		cancel()
+		_ = conn.Close()
+		return nil, nil, err
+	}
+	return tx, func() {
+		_ = tx.Rollback()
+		cancel()
+		_ = conn.Close()
+	}, nil
+}
+
+// commit commits unless ctx has ended; once it has begun it does not depend on ctx any more.
+func (s *Store) commit(ctx context.Context, op string, tx *sql.Tx) error {
+	if err := ctx.Err(); err != nil {
+		return fail(op, err)
+	}
+	if err := tx.Commit(); err != nil {
+		return failCommit(op, err)
+	}
+	return nil
+}
+
+// insideKey is the key under which the context of a function given to Transact holds its *txn.
+type insideKey struct{}
+
+// refuseNested refuses to wait for the transaction that the caller itself is in.
+func (s *Store) refuseNested(ctx context.Context) error {
+	t, ok := ctx.Value(insideKey{}).(*txn)
+	if ok && t.store == s && !t.over.Load() {
+		return fmt.Errorf("%w: SQLite has one writer, and the transaction of this context is it: write through its Tx", pulse.ErrInvalid)
+	}
+	return nil
+}
+
+// exec runs a statement in tx, the prepared one if there is one.
+func (s *Store) exec(tx *sql.Tx, query string, args ...any) (rows int64, err error) {
+	var res sql.Result
+	if st := s.prepared[query]; st != nil {
+		res, err = tx.Stmt(st).Exec(args...)
+	} else {
+		res, err = tx.Exec(query, args...)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// queryRow asks for one row in tx.
+func (s *Store) queryRow(tx *sql.Tx, query string, args ...any) *sql.Row {
+	if st := s.prepared[query]; st != nil {
+		return tx.Stmt(st).QueryRow(args...)
+	}
+	return tx.QueryRow(query, args...)
+}
+
+// txn is a transaction given to a function.
+type txn struct {
+	store *Store
+	tx    *sql.Tx
+	over  atomic.Bool
+}
+
+// Transact runs fn in a transaction; see pulse.Transactor. All other writers of the file wait meanwhile. Writing through the store with the context that
+// fn gets is refused with ErrInvalid; reading is not, and does not see what the transaction wrote.
+func (s *Store) Transact(ctx context.Context, fn func(ctx context.Context, tx pulse.Tx) error) error {
+	const op = "transact"
+	if err := s.refuseNested(ctx); err != nil {
+		return fail(op, err)
+	}
+	if err := s.enter(ctx); err != nil {
+		return fail(op, err)
+	}
+	tx, end, err := s.begin(ctx, full)
+	s.leave()
+	if err != nil {
+		return fail(op, err)
+	}
+	defer end()
+	t := &txn{store: s, tx: tx}
+	defer t.over.Store(true)
+	if err := fn(context.WithValue(ctx, insideKey{}, t), t); err != nil {
+		return err
+	}
+	if err := s.enter(ctx); err != nil {
+		return fail(op, err)
+	}
+	defer s.leave()
+	return s.commit(ctx, op, tx)
+}
+
+// Unwrap returns the *sql.Tx. Leave committing it to Transact.
+func (t *txn) Unwrap() any { return t.tx }
+
+// enter begins a call of a method of the transaction; store.leave ends it.
+func (t *txn) enter(ctx context.Context) error {
+	if t.over.Load() {
+		return fmt.Errorf("%w: the transaction is over: use it inside the function it was given to only", pulse.ErrClosed)
+	}
+	return t.store.enter(ctx)
+}
+
+// Append is Store.Append as part of the transaction. After an error the transaction goes on without recs.
+func (t *txn) Append(ctx context.Context, recs []pulse.Record) error {
+	if err := t.enter(ctx); err != nil {
+		return fail("append", err)
+	}
+	defer t.store.leave()
+	if err := t.store.unit(t.tx).appendPart(recs); err != nil {
+		return fail("append", err)
+	}
+	return nil
+}
+
+// Mark enters deliveries into the inbox; see pulse.Tx.
+func (t *txn) Mark(ctx context.Context, lease pulse.Lease, positions []pulse.Position) (seen []pulse.Position, err error) {
+	if err := t.enter(ctx); err != nil {
+		return nil, fail("mark", err)
+	}
+	defer t.store.leave()
+	if seen, err = t.store.mark(t.tx, lease, positions); err != nil {
+		return nil, fail("mark", err)
+	}
+	return seen, nil
+}
