@@ -1,0 +1,36 @@
+# `make` alone lists the targets. Everything a target needs is set up by the target itself.
+.PHONY: help test build lint race sim fuzz bench demo setup clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: ## everything: set-up, lint, race, simulation, fuzzing, all tests
+	@scripts/test.sh
+
+build: ## compile all packages, and the pulse command into bin/
+	go build ./...
+	go build -o bin/pulse ./cmd/pulse
+
+lint: ## format, vet, staticcheck, tidy go.mod
+	@scripts/test.sh lint
+
+race: ## tests under the race detector
+	@scripts/test.sh race
+
+sim: ## random schedules of faults; PULSE_SIM_SCHEDULES sets how many
+	@scripts/test.sh sim
+
+fuzz: ## each fuzz target for FUZZTIME (default 5s)
+	@scripts/test.sh fuzz
+
+bench: build ## measure this machine, as for the table in README.md
+	bin/pulse bench
+
+demo: build ## a small school emits and handles events before your eyes
+	bin/pulse demo
+
+setup: ## install what the tests need on a Debian machine with Go
+	@scripts/setup.sh
+
+clean: ## remove what the targets above made
+	rm -rf bin

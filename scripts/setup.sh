@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Installs what the tests need on a Debian machine that has Go. Installs nothing when nothing is missing.
+#
+# Which programs the tests need is read from the tests: they look for each with exec.LookPath("name").
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() {
+	printf 'setup: %s\n' "$*" >&2
+	exit 1
+}
+
+# package_of prints the Debian package a program is in.
+package_of() {
+	case $1 in
+	node) echo nodejs ;;
+	npm) echo nodejs npm ;;
+	sqlite3 | strace | curl | git | make) echo "$1" ;;
+	gcc) echo gcc libc6-dev ;;
+	*) return 1 ;;
+	esac
+}
+
+# needed prints the programs the build and the tests need, one a line.
+needed() {
+	echo gcc # for -race
+	grep -rhoE 'exec\.LookPath\("[^"/]+"\)' --include='*_test.go' . | sed -E 's/.*"(.*)".*/\1/' | grep -vx go || true
+}
+
+install_packages() {
+	local as_root=()
+	command -v apt-get >/dev/null ||
+		fail "these programs are missing and this is no Debian machine with apt-get: ${missing[*]}. Install them and try again."
+	if [ "$(id -u)" -ne 0 ]; then
+		command -v sudo >/dev/null || fail "missing: ${missing[*]}. Installing them needs root: run 'apt-get install $*' and try again."
+		as_root=(sudo -n)
+	fi
+	echo "setup: installing $*"
+	"${as_root[@]}" apt-get update -q >/dev/null || fail "apt-get update failed, so these stay missing: ${missing[*]}. Is there a network?"
+	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >/dev/null ||
+		fail "apt-get could not install $*, so these stay missing: ${missing[*]}."
+}
+
+command -v go >/dev/null || fail "Go is missing: install the version go.mod names from https://go.dev/dl/ and put it on PATH."
+
+missing=() packages=()
+while read -r program; do
+	command -v "$program" >/dev/null && continue
+	found=$(package_of "$program") || fail "a test looks for '$program', and scripts/setup.sh does not know its Debian package: add it there."
+	missing+=("$program")
+	read -ra found <<<"$found"
+	packages+=("${found[@]}")
+done < <(needed | sort -u)
+
+if [ ${#missing[@]} -gt 0 ]; then
+	install_packages "${packages[@]}"
+	for program in "${missing[@]}"; do
+		command -v "$program" >/dev/null || fail "'$program' is still missing after installing ${packages[*]}."
+	done
+fi
+
+# The compiler works, not only exists: without the headers of libc the race detector does not build.
+echo 'int main(void) { return 0; }' | gcc -x c -include stdlib.h -o /dev/null - 2>/dev/null ||
+	fail "gcc does not compile a program of one line: install gcc and libc6-dev for the race detector."
+
+go mod download || fail "the modules in go.mod could not be downloaded: check the network or GOPROXY ($(go env GOPROXY))."
+echo "setup: $(go env GOVERSION), $(nproc) cores, nothing is missing"

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Runs the tests: all steps in order, or the ones named. Ends with the summary of go test.
+#
+#   scripts/test.sh [setup] [lint] [race] [sim] [fuzz] [tests]
+#
+# PULSE_SIM_SCHEDULES  schedules the simulation runs (2000)
+# FUZZTIME             how long each fuzz target runs (5s)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step_setup() { scripts/setup.sh; }
+
+step_lint() {
+	local unformatted
+	unformatted=$(go tool gofumpt -l .)
+	if [ -n "$unformatted" ]; then
+		printf 'not formatted, run "go tool gofumpt -w .":\n%s\n' "$unformatted" >&2
+		return 1
+	fi
+	go vet ./...
+	go tool staticcheck ./...
+	go mod tidy -diff
+	go test -count=1 -run '^TestImports' .
+}
+
+# SQLite translated to Go is about twenty times slower under the race detector: its package runs its short tests there.
+step_race() {
+	local packages
+	packages=$(go list ./... | grep -v -e '/sqlitestore$' -e '/internal/simulation$')
+	# shellcheck disable=SC2086 # one argument for each package
+	go test -race -short -count=1 ./sqlitestore
+	go test -race -count=1 $packages
+}
+
+step_sim() {
+	PULSE_SIM_SCHEDULES=${PULSE_SIM_SCHEDULES:-2000} go test -count=1 -timeout 10m ./internal/simulation
+}
+
+step_fuzz() {
+	local dir target
+	grep -rlE '^func Fuzz[A-Z]' --include='*_test.go' . | xargs -r -n1 dirname | sort -u | while read -r dir; do
+		go test -list '^Fuzz' "$dir" | grep '^Fuzz' | while read -r target; do
+			echo "$dir $target"
+			go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-5s}" "$dir" </dev/null
+		done
+	done
+}
+
+# A skipped test proves nothing: here all that tests need has been set up, so a skip is a failure.
+step_tests() {
+	go test -json -count=1 ./... | PULSE_TEST_REQUIRE=1 go run ./internal/testreport
+}
+
+steps=("$@")
+[ ${#steps[@]} -gt 0 ] || steps=(setup lint race sim fuzz tests)
+for step in "${steps[@]}"; do
+	declare -F "step_$step" >/dev/null || {
+		echo "test.sh: no step '$step': setup, lint, race, sim, fuzz or tests" >&2
+		exit 2
+	}
+	echo "== $step"
+	start=$SECONDS
+	"step_$step"
+	[ "$step" = tests ] || echo "== $step took $((SECONDS - start)) s"
+done
