@@ -36,10 +36,12 @@ type Bus struct {
 
 	mu      sync.Mutex
 	runners map[string]*runner // by subscription name
-	running bool               // Run or Drain is active
-	stop    context.CancelFunc // ends Run, while it is active
-	stopped chan struct{}      // closed when Run has returned, while it is active
 	closed  bool
+	// While Run or Drain is active:
+	running  bool
+	draining bool // it is Drain
+	stop     context.CancelFunc
+	stopped  chan struct{} // closed when it has returned
 }
 
 // New returns a bus over store. It asks the store for the name and the limits of its log and starts no goroutine.

@@ -125,9 +125,9 @@ type SubscriptionState struct {
 	Holder      string // of the current lease, "" when none
 
 	Head    Position // of the log, for lag
-	Retries int      // deliveries that will be tried again, not counting waiting ones
-	Waiting int      // deliveries behind another one of their key
-	Blocked int      // keys with at least one delivery that holds up others
+	Retries int      // deliveries that will be tried: status retry or running, or waiting with none before them in their lane
+	Waiting int      // deliveries behind another one of their lane
+	Blocked int      // lanes with a delivery that was tried and holds up the others
 	Dead    int      // dead letters
 }
 

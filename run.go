@@ -15,33 +15,52 @@ import (
 // Several processes may run the same subscription on one store: one of them is active, another takes over when it
 // ends. An error means a subscription cannot go on without a person; then all have been stopped.
 func (b *Bus) Run(ctx context.Context) error {
+	return b.runAs(ctx, false)
+}
+
+// runAs is Run, on behalf of Drain or not. Run waits for a Drain to end, a Drain does not wait.
+func (b *Bus) runAs(ctx context.Context, drain bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stopped := make(chan struct{})
-	b.mu.Lock()
-	if err := b.cannotRun(); err != nil {
-		b.mu.Unlock()
-		return err
+	for {
+		active, err := b.begin(cancel, drain)
+		if err != nil {
+			return err
+		}
+		if active == nil {
+			break
+		}
+		select {
+		case <-active:
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	b.running, b.stop, b.stopped = true, cancel, stopped
-	b.mu.Unlock()
-	defer func() {
-		b.mu.Lock()
-		b.running, b.stop, b.stopped = false, nil, nil
-		b.mu.Unlock()
-		close(stopped)
-	}()
+	defer b.end()
 	return b.run(ctx, cancel)
 }
 
-func (b *Bus) cannotRun() error {
+// begin claims the bus for running. While a Drain has it, active is closed when it ends.
+func (b *Bus) begin(cancel context.CancelFunc, drain bool) (active <-chan struct{}, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	switch {
 	case b.closed:
-		return fmt.Errorf("run: %w: the bus was closed", ErrClosed)
+		return nil, fmt.Errorf("run: %w: the bus was closed", ErrClosed)
+	case b.running && b.draining && !drain:
+		return b.stopped, nil
 	case b.running:
-		return fmt.Errorf("run: %w: this bus is running already", ErrInvalid)
+		return nil, fmt.Errorf("run: %w: this bus is running already", ErrInvalid)
 	}
-	return nil
+	b.running, b.draining, b.stop, b.stopped = true, drain, cancel, make(chan struct{})
+	return nil, nil
+}
+
+func (b *Bus) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.stopped)
+	b.running, b.draining, b.stop, b.stopped = false, false, nil, nil
 }
 
 // run runs everything until ctx ends or one part fails.
@@ -90,7 +109,7 @@ func (b *Bus) Drain(ctx context.Context) error {
 	defer stop()
 	ran := make(chan error, 1)
 	go func() {
-		err := b.Run(runCtx)
+		err := b.runAs(runCtx, true)
 		ran <- err
 		stop()
 	}()

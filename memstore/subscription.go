@@ -143,14 +143,24 @@ func (s *Store) state(sub *subscription, now time.Time) pulse.SubscriptionState 
 		PausedUntil: sub.pausedUntil, PauseReason: sub.pauseReason,
 		Holder: sub.holder(now), Head: s.head(),
 	}
+	first := make(map[string]pulse.Position) // of each lane
+	for pos, row := range sub.rows {
+		if p, ok := first[row.Lane]; !ok || pos < p {
+			first[row.Lane] = pos
+		}
+	}
 	blocked := make(map[string]bool)
-	for _, row := range sub.rows {
+	for pos, row := range sub.rows {
 		switch row.Status {
 		case pulse.StatusRetry, pulse.StatusRunning:
 			state.Retries++
 		case pulse.StatusWaiting:
-			state.Waiting++
-			continue // held up itself
+			if row.Lane != "" && pos > first[row.Lane] {
+				state.Waiting++
+			} else {
+				state.Retries++ // nothing holds it up any more
+			}
+			continue
 		case pulse.StatusDead:
 			state.Dead++
 		}

@@ -17,6 +17,8 @@ const statesSQL = `SELECT s.name, s.generation, s.revision, s.paused_until, s.pa
 	coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), 0),
 	(SELECT count(*) FROM deliveries AS d WHERE d.subscription = s.name AND d.status IN ('retry', 'running')),
 	(SELECT count(*) FROM deliveries AS d WHERE d.subscription = s.name AND d.status = 'waiting'),
+	(SELECT count(*) FROM deliveries AS d WHERE d.subscription = s.name AND d.status = 'waiting' AND NOT EXISTS (
+		SELECT 1 FROM deliveries AS b WHERE b.subscription = d.subscription AND b.lane = d.lane AND b.lane <> '' AND b.position < d.position)),
 	(SELECT count(DISTINCT lane) FROM deliveries AS d WHERE d.subscription = s.name AND d.lane <> '' AND d.status <> 'waiting'),
 	(SELECT count(*) FROM deliveries AS d WHERE d.subscription = s.name AND d.status = 'dead')
 	FROM subscriptions AS s
@@ -169,12 +171,14 @@ func scanStates(rows *sql.Rows, err error) (states []pulse.SubscriptionState, _ 
 		var st pulse.SubscriptionState
 		var paused sql.NullInt64
 		var commitment []byte
+		var first int // waiting deliveries with none before them: nothing holds them up any more
 		err := rows.Scan(&st.Name, &st.Generation, &st.Revision, &paused, &st.PauseReason,
 			&st.Cursor.Epoch, &st.Cursor.Position, &commitment, &st.Holder, &st.Head,
-			&st.Retries, &st.Waiting, &st.Blocked, &st.Dead)
+			&st.Retries, &st.Waiting, &first, &st.Blocked, &st.Dead)
 		if err != nil {
 			return nil, err
 		}
+		st.Retries, st.Waiting = st.Retries+first, st.Waiting-first
 		copy(st.Cursor.Commitment[:], commitment)
 		st.PausedUntil = timeOf(paused)
 		states = append(states, st)

@@ -119,4 +119,4 @@ CREATE TABLE deliveries (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX deliveries_status ON deliveries (subscription, status);
-CREATE INDEX deliveries_blocking ON deliveries (subscription, lane) WHERE lane <> '' AND status <> 'waiting';
+CREATE INDEX deliveries_lane ON deliveries (subscription, lane, position) WHERE lane <> '';
