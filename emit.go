@@ -24,6 +24,7 @@ type EmitOption func(*emitOptions)
 
 type emitOptions struct {
 	id          uuid.UUID
+	idGiven     bool
 	at          time.Time
 	actor       uuid.UUID
 	correlation string
@@ -35,7 +36,7 @@ type emitOptions struct {
 
 // ID gives the event its id, which makes emitting it again safe: the same id with the same content changes
 // nothing, with other content it is an ErrConflict.
-func ID(id uuid.UUID) EmitOption { return func(o *emitOptions) { o.id = id } }
+func ID(id uuid.UUID) EmitOption { return func(o *emitOptions) { o.id, o.idGiven = id, true } }
 
 // At says when the event happened, kept in whole microseconds UTC. Default: the time of the call.
 func At(t time.Time) EmitOption { return func(o *emitOptions) { o.at = t } }
@@ -106,7 +107,10 @@ func (b *Bus) emit(ctx context.Context, to Appender, evs []Event, opts []EmitOpt
 	for _, opt := range opts {
 		opt(&o)
 	}
-	if o.id != uuid.Nil && len(evs) > 1 {
+	switch {
+	case o.idGiven && o.id == uuid.Nil:
+		return ids, fmt.Errorf("emit: %w: the id given is the nil UUID: give a real one, or none to get one", ErrInvalid)
+	case o.idGiven && len(evs) > 1:
 		return ids, fmt.Errorf("emit: %w: one id was given for %d events: emit them one by one", ErrInvalid, len(evs))
 	}
 	b.inherit(ctx, &o)
@@ -134,10 +138,10 @@ func (b *Bus) emit(ctx context.Context, to Appender, evs []Event, opts []EmitOpt
 func (b *Bus) inherit(ctx context.Context, o *emitOptions) {
 	if s := scopeOf(ctx); s != nil {
 		if o.correlation == "" {
-			o.correlation = s.cause.Correlation
+			o.correlation = s.correlation
 		}
 		if o.causation == uuid.Nil {
-			o.causation = s.cause.ID
+			o.causation = s.cause
 		}
 	}
 	if o.correlation == "" {

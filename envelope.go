@@ -71,10 +71,3 @@ func (e *Envelope) Size() int {
 	return overhead + len(e.Name) + len(e.Source) + len(e.Correlation) + len(e.Key) +
 		len(e.Trace) + len(e.Extensions) + len(e.Data)
 }
-
-// Cursor is how far a relay, projection or subscription has come in a log.
-type Cursor struct {
-	Epoch      int      // counts restores and failovers of the log; 1 in a log that never had one
-	Position   Position // the last position done; 0 before the first
-	Commitment [32]byte // that of the event at Position: tells a log that was replaced; zero when not known
-}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"reflect"
 	"sync/atomic"
+
+	"github.com/google/uuid"
 )
 
 // Delivery is one envelope on its way through one subscription.
@@ -104,10 +106,11 @@ func typed[E Event](isNil, inTx bool, fn func(ctx context.Context, e E) error) S
 // scope is what a handler's context carries: the event being handled and the transaction, if any.
 // It is the Appender of emits that join the transaction.
 type scope struct {
-	bus   *Bus
-	cause *Envelope // for a batch, its first event
-	tx    Tx        // nil without a transaction
-	over  atomic.Bool
+	bus         *Bus
+	cause       uuid.UUID // the event; for a batch, its first
+	correlation string
+	tx          Tx // nil without a transaction
+	over        atomic.Bool
 }
 
 type scopeKey struct{}

@@ -49,19 +49,20 @@ func (l *lane) empty() bool { return !l.busy && len(l.fresh) == 0 && len(l.rows)
 type entry struct {
 	position   Position
 	commitment [32]byte
+	size       int // bytes of the envelope
 	done       bool
 }
 
 // unacked is what a session has read, in order of position: the cursor moves over what is done at its front.
 type unacked struct {
 	entries []*entry
+	size    int // bytes of their envelopes
 	unsaved int // entries the cursor passed since it was last saved
 }
 
-func (u *unacked) add(p Position, commitment [32]byte) *entry {
-	e := &entry{position: p, commitment: commitment}
+func (u *unacked) add(e *entry) {
 	u.entries = append(u.entries, e)
-	return e
+	u.size += e.size
 }
 
 // advance moves c over what is done.
@@ -69,6 +70,7 @@ func (u *unacked) advance(c *Cursor) {
 	n := 0
 	for n < len(u.entries) && u.entries[n].done {
 		c.Position, c.Commitment = u.entries[n].position, u.entries[n].commitment
+		u.size -= u.entries[n].size
 		n++
 	}
 	u.entries = u.entries[n:]

@@ -10,6 +10,7 @@ import (
 // Bounds of a session.
 const (
 	window    = 2048                   // deliveries between the saved cursor and the newest one read; what a crash repeats at most
+	maxBytes  = 16 << 20               // size of what was read and is not acknowledged; then reading stops
 	maxRows   = 10_000                 // deliveries waiting for a retry or behind one; then reading stops
 	pageLimit = 512                    // envelopes in one read
 	saveEvery = 50 * time.Millisecond  // how long a moved cursor may stay unsaved
@@ -186,7 +187,7 @@ func (s *session) fail(err error) {
 
 // wanted is the channel of pages while the session can take one.
 func (s *session) wanted() <-chan Page {
-	if len(s.unacked.entries)+s.unacked.unsaved >= window || len(s.rows) >= maxRows {
+	if len(s.unacked.entries)+s.unacked.unsaved >= window || s.unacked.size >= maxBytes || len(s.rows) >= maxRows {
 		return nil
 	}
 	return s.pages
@@ -196,7 +197,8 @@ func (s *session) wanted() <-chan Page {
 func (s *session) arrived(page Page) {
 	for i := range page.Envelopes {
 		env := &page.Envelopes[i]
-		e := s.unacked.add(env.Position, env.Commitment)
+		e := &entry{position: env.Position, commitment: env.Commitment, size: env.Size()}
+		s.unacked.add(e)
 		if _, done := s.passed[env.Position]; done || s.rows[env.Position] != nil {
 			delete(s.passed, env.Position)
 			e.done = true
@@ -205,7 +207,7 @@ func (s *session) arrived(page Page) {
 		s.enqueue(&item{env: *env, entry: e, attempt: 1})
 	}
 	if n := len(page.Envelopes); n == 0 || page.Envelopes[n-1].Position < page.Next {
-		s.unacked.add(page.Next, [32]byte{}).done = true
+		s.unacked.add(&entry{position: page.Next, done: true})
 	}
 	s.moved()
 }
@@ -259,7 +261,8 @@ func (s *session) follow(l *lane, it *item) {
 	l.insert(it)
 }
 
-// putRow gives a delivery a row with a status, and lets the cursor pass it.
+// putRow gives a delivery a row with a status. Unless it is just being tried the cursor passes it then, and its
+// envelope is read again when it is needed.
 func (s *session) putRow(it *item, status DeliveryStatus) {
 	if it.row == nil {
 		it.row = &DeliveryState{
@@ -269,8 +272,12 @@ func (s *session) putRow(it *item, status DeliveryStatus) {
 	it.row.Status = status
 	s.rows[it.env.Position] = it
 	s.dirty[it.env.Position] = struct{}{}
-	if it.entry != nil && status != StatusRunning {
-		it.entry.done = true
+	if status == StatusRunning {
+		return
+	}
+	it.env = Envelope{Position: it.env.Position, Name: it.env.Name, Key: it.env.Key}
+	if it.entry != nil {
+		it.entry.done, it.entry = true, nil
 		s.moved()
 	}
 }

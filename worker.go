@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // start starts the goroutines of the session. The reader ends with reading, the renewer with holding, the saver and the
@@ -115,7 +117,7 @@ func (s *session) try(ctx context.Context, items []*item) []result {
 	if err := s.fetch(ctx, items[0]); err != nil {
 		return all(items, result{session: err})
 	}
-	if items[0].env.ID == [16]byte{} {
+	if items[0].env.ID == uuid.Nil {
 		return all(items, result{}) // purged from the log since: nothing is left to handle
 	}
 	route := s.sub.route(items[0].env.Name)
@@ -178,7 +180,7 @@ func all(items []*item, r result) []result {
 
 // fetch reads the envelope of a delivery that is only known by its row.
 func (s *session) fetch(ctx context.Context, it *item) error {
-	if it.entry != nil || it.env.ID != [16]byte{} {
+	if it.env.ID != uuid.Nil {
 		return nil
 	}
 	page, err := s.ports.store.Read(ctx, Query{After: it.env.Position - 1, Through: it.env.Position})
@@ -255,7 +257,7 @@ func (s *session) unseen(ctx context.Context, tx Tx, items []*item) ([]*item, er
 
 // call calls the handler and turns a panic, also runtime.Goexit, into an error.
 func (s *session) call(ctx context.Context, route *route, items []*item, tx Tx) (err error, stack string) {
-	sc := &scope{bus: s.bus, cause: &items[0].env, tx: tx}
+	sc := &scope{bus: s.bus, cause: items[0].env.ID, correlation: items[0].env.Correlation, tx: tx}
 	ctx = context.WithValue(ctx, scopeKey{}, sc)
 	defer sc.over.Store(true)
 	defer func() {
