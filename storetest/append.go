@@ -168,8 +168,10 @@ func appendTwiceInUnit(h *harness) {
 }
 
 func appendOtherOrigin(h *harness) {
-	for _, origin := range []string{"someone/else", ""} {
-		if err := h.store.Append(h.ctx, []pulse.Record{Record(origin)}); !errors.Is(err, pulse.ErrInvalid) {
+	for _, origin := range []string{"someone/else", h.origin + "/1", ""} {
+		rec := Record("someone/else")
+		rec.Origin = origin
+		if err := h.store.Append(h.ctx, []pulse.Record{rec}); !errors.Is(err, pulse.ErrInvalid) {
 			h.Fatalf("a record of origin %q: error is %v, want an ErrInvalid", origin, err)
 		}
 	}

@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"time"
 
@@ -28,17 +27,10 @@ func Record(origin string, edits ...func(*pulse.Record)) pulse.Record {
 	for _, edit := range edits {
 		edit(&rec)
 	}
-	commit(&rec)
-	return rec
-}
-
-// commit makes the record's digests and commitment.
-func commit(rec *pulse.Record) {
-	rec.Format = 1
-	rec.Digests = make([]byte, 64)
-	for _, b := range [][]byte{rec.FactSalt[:], rec.LinkSalt[:], rec.Digests, rec.Commitment[:]} {
-		rand.Read(b) // never fails
+	if err := rec.Commit(); err != nil {
+		panic("storetest: " + err.Error()) // an edit made it invalid
 	}
+	return rec
 }
 
 // named is an edit that sets the event's name.

@@ -82,7 +82,7 @@ func settleSkip(h *harness) {
 	if !sameRow(after, want) {
 		h.Fatalf("a skipped dead letter is\n     %+v\nwant %+v", after, want)
 	}
-	s.counts("mailer", 1, 0, 0, 2) // nothing holds up its follower any more
+	s.counts("mailer", 1, 0, 0, 2)                                                      // nothing holds up its follower any more
 	s.settle(pulse.DeliveryQuery{Positions: []pulse.Position{1}}, pulse.SettleRetry, 1) // skipped, it can still be tried
 	if got := s.one(1).Status; got != pulse.StatusRetry {
 		h.Fatalf("a skipped dead letter to try again is %s", got)
