@@ -22,14 +22,21 @@ const (
 
 // Append stores recs as one unit; see pulse.Store.
 func (s *Store) Append(ctx context.Context, recs []pulse.Record) error {
-	if len(recs) > 0 {
-		return s.write(ctx, "append", full, func(tx *sql.Tx) error { return s.unit(tx).append(recs) })
+	const op = "append"
+	if err := s.refuseNested(ctx); err != nil {
+		return fail(op, err)
 	}
 	if err := s.enter(ctx); err != nil {
-		return fail("append", err)
+		return fail(op, err)
 	}
-	s.leave()
-	return nil
+	defer s.leave()
+	if len(recs) == 0 {
+		return nil
+	}
+	if done, err := s.appendNew(ctx, recs); done {
+		return err
+	}
+	return s.write(ctx, op, full, func(tx *sql.Tx) error { return s.unit(tx).append(recs) })
 }
 
 // unit is one Append into an open transaction.
@@ -82,10 +89,7 @@ func (u *unit) append(recs []pulse.Record) error {
 		}
 	}
 	for len(recs) > 0 {
-		n, query := insertChunk, u.sql.chunk
-		if len(recs) < n {
-			n, query = 1, u.sql.one
-		}
+		n, query := u.chunk(recs)
 		rows, err := u.insert(query, recs[:n])
 		if err != nil {
 			return err
@@ -99,6 +103,14 @@ func (u *unit) append(recs []pulse.Record) error {
 		recs = recs[n:]
 	}
 	return nil
+}
+
+// chunk is how many of recs are inserted next, and by which statement.
+func (u *unit) chunk(recs []pulse.Record) (n int, query string) {
+	if len(recs) < insertChunk {
+		return 1, u.sql.one
+	}
+	return insertChunk, u.sql.chunk
 }
 
 // check refuses a record that does not belong into this log.
@@ -158,7 +170,11 @@ func (u *unit) compare(recs []pulse.Record) error {
 	}
 	head -= pulse.Position(u.inserted)
 	for i := range recs {
-		envs, _, err := scanRows(u.tx.Query("SELECT "+envelopeColumns+" FROM events WHERE event_id = ?", recs[i].ID[:]))
+		rows, err := u.tx.Query("SELECT "+envelopeColumns+" FROM events WHERE event_id = ?", recs[i].ID[:])
+		if err != nil {
+			return err
+		}
+		envs, _, err := scanRows(rows, 1)
 		if err != nil {
 			return err
 		}

@@ -55,7 +55,11 @@ func (s *Store) readIndexed(ctx context.Context, field int, value any, after, th
 		return nil, 0, false, nil
 	}
 	through = min(through, indexed)
-	envs, cut, err := scanRows(tx.Query(lookupSQL, field, value, after, through, limit))
+	rows, err := tx.Query(lookupSQL, field, value, after, through, limit)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	envs, cut, err := scanRows(rows, 0)
 	if err != nil {
 		return nil, 0, false, err
 	}

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 
 	"github.com/google/uuid"
+
+	"github.com/edupulse-live/pulse"
 )
 
 // latestSchema is the number of the last migration.
@@ -18,8 +20,8 @@ var migrations embed.FS // never written to
 
 // migrate brings the file to the latest schema. Each migration is one transaction under the write lock, so that any number of processes
 // may start at once, and any of them may be killed.
-func migrate(ctx context.Context, db *sql.DB, opts *Options) error {
-	id, err := identityOf(ctx, db)
+func (s *Store) migrate(ctx context.Context, opts *Options) error {
+	id, err := identityOf(ctx, s.readers)
 	if err != nil {
 		return err
 	}
@@ -27,25 +29,35 @@ func migrate(ctx context.Context, db *sql.DB, opts *Options) error {
 		return err
 	}
 	if id.application != applicationID {
-		if err := journalWAL(ctx, db); err != nil {
+		if err := s.journalWAL(ctx); err != nil {
 			return err
 		}
 	}
 	for id.schema < latestSchema {
-		if id, err = migrateNext(ctx, db, opts); err != nil {
+		if id, err = s.migrateNext(ctx, opts); err != nil {
 			return fmt.Errorf("migrate to schema %d: %w", id.schema+1, err)
 		}
 	}
 	return nil
 }
 
+// journalWAL switches the file to WAL mode, which it keeps.
+func (s *Store) journalWAL(ctx context.Context) error {
+	var mode string
+	err := awaitLock(ctx, func() error { return s.writer.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode) })
+	if err == nil && mode != "wal" {
+		return fmt.Errorf("%w: SQLite cannot use WAL mode here (it answers %q): put the file on a local disk", pulse.ErrInvalid, mode)
+	}
+	return err
+}
+
 // migrateNext carries out one migration, unless another process did meanwhile, and returns what the file is then.
-func migrateNext(ctx context.Context, db *sql.DB, opts *Options) (identity, error) {
-	tx, err := db.BeginTx(ctx, nil)
+func (s *Store) migrateNext(ctx context.Context, opts *Options) (identity, error) {
+	tx, end, err := s.begin(ctx, full)
 	if err != nil {
 		return identity{}, err
 	}
-	defer tx.Rollback()
+	defer end()
 	id, err := identityOf(ctx, tx)
 	if err != nil {
 		return id, err
@@ -64,7 +76,7 @@ func migrateNext(ctx context.Context, db *sql.DB, opts *Options) (identity, erro
 	if err := tx.Commit(); err != nil {
 		return id, err
 	}
-	return identityOf(ctx, db)
+	return identityOf(ctx, s.readers)
 }
 
 // apply runs the migration with the given number.

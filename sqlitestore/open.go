@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	lib "modernc.org/sqlite/lib"
-
 	"github.com/edupulse-live/pulse"
 )
 
@@ -53,6 +51,7 @@ type Store struct {
 	// owned by who holds the writer's connection
 	level synchronous
 	args  []any
+	fast  fast
 
 	mu     sync.Mutex
 	closed bool
@@ -93,10 +92,10 @@ func open(ctx context.Context, path string, opts *Options) (*Store, error) {
 		host = "" // then no holder is known to be of this machine
 	}
 	s := &Store{path: abs, host: host, now: time.Now, level: full}
-	if s.writer, err = openDB(abs, "_txlock=immediate", 1); err != nil {
+	if s.writer, err = openDB(abs, 1, "_txlock=immediate&_busy_timeout=0"); err != nil {
 		return nil, err
 	}
-	if s.readers, err = openDB(abs, "_query_only=1", readConnections); err != nil {
+	if s.readers, err = openDB(abs, readConnections, "_query_only=1&_busy_timeout="+strconv.Itoa(int(busyTimeout.Milliseconds()))); err != nil {
 		return nil, errors.Join(err, s.writer.Close())
 	}
 	if err := s.prepare(ctx, opts); err != nil {
@@ -107,13 +106,12 @@ func open(ctx context.Context, path string, opts *Options) (*Store, error) {
 }
 
 // openDB returns a pool of at most n connections. Nothing is opened yet.
-func openDB(abs, option string, n int) (*sql.DB, error) {
+func openDB(abs string, n int, options string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", dsn(abs, "rw")+
-		"&_busy_timeout="+strconv.Itoa(int(busyTimeout.Milliseconds()))+
 		"&_synchronous=FULL"+
 		"&_pragma=wal_autocheckpoint("+strconv.Itoa(checkpointPages)+")"+
 		"&_pragma=journal_size_limit("+strconv.Itoa(journalSizeLimit)+")"+
-		"&_dqs=0&_error_rc=1&"+option)
+		"&_dqs=0&_error_rc=1&"+options)
 	if err != nil {
 		return nil, err
 	}
@@ -133,10 +131,10 @@ func dsn(abs, mode string) string {
 
 // prepare brings the file to this version and reads what is constant about it.
 func (s *Store) prepare(ctx context.Context, opts *Options) error {
-	if err := migrate(ctx, s.writer, opts); err != nil {
+	if err := s.migrate(ctx, opts); err != nil {
 		return err
 	}
-	err := s.writer.QueryRowContext(ctx, `SELECT
+	err := s.readers.QueryRowContext(ctx, `SELECT
 		(SELECT value FROM settings WHERE name = 'origin'),
 		(SELECT value FROM settings WHERE name = 'epoch'),
 		(SELECT value FROM settings WHERE name = 'max_event_bytes')`).Scan(&s.origin, &s.epoch, &s.limit)
@@ -221,24 +219,3 @@ func (s *Store) enter(ctx context.Context) error {
 }
 
 func (s *Store) leave() { s.calls.Done() }
-
-// journalWAL switches the file to WAL mode, which it keeps. Of several processes that try at once some are
-// told that it is locked without having waited.
-func journalWAL(ctx context.Context, db *sql.DB) error {
-	deadline := time.Now().Add(busyTimeout)
-	for {
-		var mode string
-		err := db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
-		if err == nil && mode != "wal" {
-			return fmt.Errorf("%w: SQLite cannot use WAL mode here (it answers %q): put the file on a local disk", pulse.ErrInvalid, mode)
-		}
-		if code, _ := codeOf(err); err == nil || code&0xff != lib.SQLITE_BUSY || time.Now().After(deadline) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
-}

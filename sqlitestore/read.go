@@ -99,28 +99,35 @@ func (s *Store) read(ctx context.Context, q pulse.Query) (pulse.Page, error) {
 }
 
 // scanQuery reads up to limit rows that may meet q, at positions up to through. next is as in a Page.
-func (s *Store) scanQuery(ctx context.Context, q *pulse.Query, through pulse.Position, limit int) ([]pulse.Envelope, pulse.Position, error) {
+func (s *Store) scanQuery(ctx context.Context, q *pulse.Query, through pulse.Position, limit int) (envs []pulse.Envelope, next pulse.Position, err error) {
 	where, args := conditions(q)
 	if where == "" {
 		return s.scan(ctx, q.After, through, limit)
 	}
 	args = append([]any{q.After, through}, append(args, limit)...)
-	return pageOf(through, limit)(scanRows(s.readers.QueryContext(context.WithoutCancel(ctx), rangeSQL+where+" ORDER BY position LIMIT ?", args...)))
+	rows, err := s.readers.QueryContext(context.WithoutCancel(ctx), rangeSQL+where+" ORDER BY position LIMIT ?", args...)
+	if err != nil {
+		return nil, 0, err
+	}
+	return scanRange(rows, through, limit, 0)
 }
 
 // scan is scanQuery without conditions.
-func (s *Store) scan(ctx context.Context, after, through pulse.Position, limit int) ([]pulse.Envelope, pulse.Position, error) {
-	return pageOf(through, limit)(scanRows(s.page.QueryContext(context.WithoutCancel(ctx), after, through, limit)))
+func (s *Store) scan(ctx context.Context, after, through pulse.Position, limit int) (envs []pulse.Envelope, next pulse.Position, err error) {
+	rows, err := s.page.QueryContext(context.WithoutCancel(ctx), after, through, limit)
+	if err != nil {
+		return nil, 0, err
+	}
+	return scanRange(rows, through, limit, min(limit, int(through-after)))
 }
 
-// pageOf says where the next page begins: after the last row when there may be more of them up to through.
-func pageOf(through pulse.Position, limit int) func([]pulse.Envelope, bool, error) ([]pulse.Envelope, pulse.Position, error) {
-	return func(envs []pulse.Envelope, cut bool, err error) ([]pulse.Envelope, pulse.Position, error) {
-		if n := len(envs); cut || n > 0 && n == limit {
-			through = envs[n-1].Position
-		}
-		return envs, through, err
+// scanRange reads rows and says where the next page begins: after the last one when there may be more of them up to through.
+func scanRange(rows *sql.Rows, through pulse.Position, limit, expected int) (envs []pulse.Envelope, next pulse.Position, err error) {
+	envs, cut, err := scanRows(rows, expected)
+	if n := len(envs); cut || n > 0 && n == limit {
+		through = envs[n-1].Position
 	}
+	return envs, through, err
 }
 
 // conditions puts into SQL what leaves out most rows. The rest is for selects.
@@ -185,30 +192,32 @@ func named(q *pulse.Query, name string) bool {
 		slices.ContainsFunc(q.Names, func(p string) bool { return pulse.MatchName(p, name) })
 }
 
-// scanRows reads and closes rows of envelopeColumns. cut is true when it stopped at the size limit of a page.
-func scanRows(rows *sql.Rows, err error) (envs []pulse.Envelope, cut bool, _ error) {
-	if err != nil {
-		return nil, false, err
-	}
+// scanRows reads and closes rows of envelopeColumns, of which about so many are expected. cut is true when it stopped at the
+// size limit of a page.
+func scanRows(rows *sql.Rows, expected int) (envs []pulse.Envelope, cut bool, err error) {
 	defer rows.Close()
+	if expected > 0 {
+		envs = make([]pulse.Envelope, 0, expected)
+	}
 	var (
-		e                               pulse.Envelope
-		occurred, recorded              int64
-		id, actor, causation, signature sql.RawBytes
-		extensions, data                []byte
+		e                                     pulse.Envelope
+		position, version, occurred, recorded any // database/sql converts to integer types by way of text
+		id, actor, causation, signature       sql.RawBytes
+		extensions, data                      []byte
 	)
-	into := []any{&e.Position, &id, &e.Name, &e.Version, &e.Source, &occurred, &recorded, &actor,
+	into := []any{&position, &id, &e.Name, &version, &e.Source, &occurred, &recorded, &actor,
 		&e.Correlation, &causation, &e.Key, &e.Trace, &signature, &extensions, &data}
 	for size := 0; rows.Next(); {
 		if err := rows.Scan(into...); err != nil {
 			return nil, false, err
 		}
+		e.Position, e.Version = pulse.Position(position.(int64)), int(version.(int64))
 		e.ID, e.Actor, e.Causation, e.Commitment = uuid.Nil, uuid.Nil, uuid.Nil, [32]byte{}
 		copy(e.ID[:], id)
 		copy(e.Actor[:], actor)
 		copy(e.Causation[:], causation)
 		copy(e.Commitment[:], signature)
-		e.OccurredAt, e.RecordedAt = time.UnixMicro(occurred).UTC(), time.UnixMicro(recorded).UTC()
+		e.OccurredAt, e.RecordedAt = time.UnixMicro(occurred.(int64)).UTC(), time.UnixMicro(recorded.(int64)).UTC()
 		e.Extensions, e.Data = extensions, data
 		envs = append(envs, e)
 		if size += e.Size(); size >= maxPageBytes {

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -42,35 +44,61 @@ func (s *Store) write(ctx context.Context, op string, level synchronous, fn func
 // begin waits for the writer's connection and for other processes, as long as ctx allows, and begins a transaction, which
 // itself does not depend on ctx. end rolls it back unless it was committed, and gives the connection back.
 func (s *Store) begin(ctx context.Context, level synchronous) (tx *sql.Tx, end func(), err error) {
-	conn, err := s.writer.Conn(ctx)
+	conn, err := s.connect(ctx, level)
 	if err != nil {
 		return nil, nil, err
 	}
-	if s.level != level {
-		if _, err := conn.ExecContext(context.WithoutCancel(ctx), fmt.Sprintf("PRAGMA synchronous = %d", level)); err != nil {
-			return nil, nil, errors.Join(err, conn.Close())
-		}
-		s.level = level
-	}
-	txCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, cancel)
-	tx, err = conn.BeginTx(txCtx, nil)
-	if !stop() && err == nil { // txCtx has ended, or is about to
-		_ = tx.Rollback()
-		err = ctx.Err()
-	} else if err != nil && ctx.Err() != nil {
-		err = ctx.Err()
-	}
+	err = awaitLock(ctx, func() error {
+		tx, err = conn.BeginTx(context.WithoutCancel(ctx), nil)
+		return err
+	})
 	if err != nil {
-		cancel()
 		_ = conn.Close()
 		return nil, nil, err
 	}
 	return tx, func() {
 		_ = tx.Rollback()
-		cancel()
 		_ = conn.Close()
 	}, nil
+}
+
+// connect waits for the writer's connection and makes its commits synchronous as wanted.
+func (s *Store) connect(ctx context.Context, level synchronous) (*sql.Conn, error) {
+	conn, err := s.writer.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.level == level {
+		return conn, nil
+	}
+	if _, err := conn.ExecContext(context.WithoutCancel(ctx), fmt.Sprintf("PRAGMA synchronous = %d", level)); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	s.level = level
+	return conn, nil
+}
+
+// awaitLock repeats begin while another process holds the lock, as long as ctx allows. It is used instead of SQLite's own
+// waiting, which sleeps ten times longer and cannot be cancelled without giving up the connection.
+func awaitLock(ctx context.Context, begin func() error) error {
+	const longest = 10 * time.Millisecond
+	var deadline time.Time
+	for pause := 500 * time.Microsecond; ; pause = min(2*pause, longest) {
+		err := begin()
+		if err == nil || !isBusy(err) {
+			return err
+		}
+		if now := time.Now(); deadline.IsZero() {
+			deadline = now.Add(busyTimeout)
+		} else if now.After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+	}
 }
 
 // commit commits unless ctx has ended; once it has begun it does not depend on ctx any more.
