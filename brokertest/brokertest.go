@@ -19,6 +19,7 @@ package brokertest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -33,6 +34,10 @@ type Broker struct {
 type Options struct {
 	// Open returns a new, empty destination, and arranges by t.Cleanup what has to be undone. It is called concurrently. Required.
 	Open func(t testing.TB) Broker
+
+	// Quiet is how long a case waits for a message that must not come. 150 ms when 0; a broker whose deliveries take longer
+	// needs more for the suite to see all faults.
+	Quiet time.Duration
 
 	// Keeps says that the broker keeps messages for subscriptions that are opened later. Otherwise the cases about that are skipped.
 	Keeps bool
@@ -66,6 +71,9 @@ func suite() []group {
 func Run(t *testing.T, o Options) {
 	if o.Open == nil {
 		t.Fatal("brokertest: Options.Open is required")
+	}
+	if o.Quiet == 0 {
+		o.Quiet = 150 * time.Millisecond
 	}
 	for _, g := range suite() {
 		t.Run(g.name, func(t *testing.T) {

@@ -45,7 +45,7 @@ func feedWaits(h *harness) {
 	select {
 	case msgs := <-fetched:
 		h.Fatalf("Fetch returned %d messages before one was published", len(msgs))
-	case <-time.After(quiet):
+	case <-time.After(h.options.Quiet):
 	}
 	h.publish(envs...)
 	if msgs := <-fetched; len(msgs) != 1 || msgs[0].ID != envs[0].ID {
@@ -158,7 +158,7 @@ func feedShares(h *harness) {
 	came := make(map[uuid.UUID]int)
 	for deadline := time.Now().Add(patience); len(came) < len(envs) && time.Now().Before(deadline); {
 		for _, f := range []*feed{one, two} {
-			ctx, cancel := context.WithTimeout(h.ctx, quiet)
+			ctx, cancel := context.WithTimeout(h.ctx, h.options.Quiet)
 			msgs, err := f.Fetch(ctx, 5)
 			cancel()
 			if err != nil && !errors.Is(err, context.DeadlineExceeded) {

@@ -10,12 +10,8 @@ import (
 	"github.com/edupulse-live/pulse"
 )
 
-const (
-	// patience is how long a case waits for what must happen.
-	patience = 10 * time.Second
-	// quiet is how long a case waits for what must not happen.
-	quiet = 150 * time.Millisecond
-)
+// patience is how long a case waits for what must happen.
+const patience = 10 * time.Second
 
 // harness is one case at work on its own destination.
 type harness struct {
@@ -163,7 +159,7 @@ func (f *feed) take(n int) []pulse.Message {
 // nothing ends the case when there is a message.
 func (f *feed) nothing(why string) {
 	f.Helper()
-	ctx, cancel := context.WithTimeout(f.ctx, quiet)
+	ctx, cancel := context.WithTimeout(f.ctx, f.options.Quiet)
 	defer cancel()
 	msgs, err := f.Fetch(ctx, 100)
 	if len(msgs) > 0 {

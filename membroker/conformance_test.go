@@ -2,6 +2,7 @@ package membroker_test
 
 import (
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -20,6 +21,7 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, brokertest.Options{
 				Keeps: true,
+				Quiet: 10 * time.Millisecond,
 				Open: func(testing.TB) brokertest.Broker {
 					b := membroker.New(&opts)
 					return brokertest.Broker{Publisher: b.Publisher("school"), Source: b.Source("school")}
