@@ -4,13 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 )
 
 // printJSON writes v as one line of JSON.
-func (env *environment) printJSON(v any) error {
-	enc := json.NewEncoder(env.stdout)
+func (env *environment) printJSON(v any) error { return encodeJSON(env.stdout, v) }
+
+func encodeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }
@@ -26,6 +29,19 @@ func (env *environment) notef(format string, args ...any) {
 	fmt.Fprintf(env.stderr, "pulse: "+format+"\n", args...)
 }
 
+// warnf tells the person something that is never normal.
+func (env *environment) warnf(format string, args ...any) {
+	env.notef("%s "+format, append([]any{env.red(env.stderrTerminal, "warning:")}, args...)...)
+}
+
+// red colours s for a terminal.
+func (env *environment) red(terminal bool, s string) string {
+	if !terminal || env.getenv("NO_COLOR") != "" || env.getenv("TERM") == "dumb" {
+		return s
+	}
+	return "\x1b[31m" + s + "\x1b[0m"
+}
+
 // report says why the command failed.
 func (env *environment) report(cmd *cobra.Command, err error, code int) {
 	if errors.Is(err, errSilent) {
@@ -39,9 +55,7 @@ func (env *environment) report(cmd *cobra.Command, err error, code int) {
 			Error    string `json:"error"`
 			ExitCode int    `json:"exit_code"`
 		}
-		enc := json.NewEncoder(env.stderr)
-		enc.SetEscapeHTML(false)
-		_ = enc.Encode(failure{err.Error(), code}) // there is nowhere left to say that saying it failed
+		_ = encodeJSON(env.stderr, failure{err.Error(), code}) // there is nowhere left to say that saying it failed
 		return
 	}
 	env.notef("%s", err)

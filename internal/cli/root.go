@@ -21,6 +21,14 @@ import (
 //   - Give it Short, Long, Example, and a script in testdata.
 func commands(env *environment) []*cobra.Command {
 	return []*cobra.Command{
+		newEmitCommand(env),
+		newLogCommand(env),
+		newTraceCommand(env),
+		newExportCommand(env),
+		newImportCommand(env),
+		newStatusCommand(env),
+		newSubscriptionCommand(env),
+		newDeadCommand(env),
 		newVersionCommand(env),
 	}
 }
@@ -71,6 +79,7 @@ func noSubcommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	hint := ""
+	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = fmt.Sprintf(": did you mean %q?", strings.Join(near, `" or "`))
 	}

@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/internal/app"
+)
+
+func newStatusCommand(env *environment) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show the log and how far its subscriptions are",
+		Long: `Status shows the head of the log and, for each subscription, how far it is behind (LAG), how many deliveries
+wait for another try (RETRIES) or behind one of their key (WAITING), how many keys are held up (BLOCKED), how
+many deliveries gave up (DEAD), and whether it runs.
+
+The exit code is 0 whatever the numbers are; use doctor for a judgement.`,
+		Example: `  pulse status
+  pulse status --json | jq '.subscriptions[] | select(.lag > 100) | .name'`,
+		Args: positional(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return env.with(cmd, env.status)
+		},
+	}
+}
+
+type statusJSON struct {
+	Store         string             `json:"store"`
+	Origin        string             `json:"origin"`
+	Epoch         int                `json:"epoch"`
+	Head          pulse.Position     `json:"head"`
+	MaxEventBytes int                `json:"max_event_bytes"`
+	Subscriptions []subscriptionJSON `json:"subscriptions"`
+}
+
+func (env *environment) status(ctx context.Context, a *app.App) error {
+	info, err := a.Store.Info(ctx)
+	if err != nil {
+		return err
+	}
+	states, err := a.Bus.Subscriptions(ctx)
+	if err != nil {
+		return err
+	}
+	if env.json {
+		s := statusJSON{
+			Store: a.Config.Store.String(), Origin: info.Origin, Epoch: info.Epoch, Head: info.Head,
+			MaxEventBytes: info.MaxBytes, Subscriptions: []subscriptionJSON{},
+		}
+		for i := range states {
+			s.Subscriptions = append(s.Subscriptions, toSubscriptionJSON(&states[i]))
+		}
+		return env.printJSON(s)
+	}
+	err = env.printf("store   %s\norigin  %s\nhead    %d\n", a.Config.Store, printable(info.Origin), info.Head)
+	if err != nil {
+		return err
+	}
+	if len(states) == 0 {
+		return env.printf("\nno subscriptions\n")
+	}
+	if err := env.printf("\n"); err != nil {
+		return err
+	}
+	return env.printSubscriptions(states)
+}
+
+// printSubscriptions prints a table, and what is never normal under it.
+func (env *environment) printSubscriptions(states []pulse.SubscriptionState) error {
+	t := env.newTable(
+		column{title: "SUBSCRIPTION", most: 40}, column{title: "CURSOR", right: true}, column{title: "LAG", right: true},
+		column{title: "RETRIES", right: true}, column{title: "WAITING", right: true}, column{title: "BLOCKED", right: true},
+		column{title: "DEAD", right: true}, column{title: "STATE"})
+	for i := range states {
+		s := &states[i]
+		t.add(printable(s.Name), strconv.FormatInt(int64(s.Cursor.Position), 10), strconv.FormatInt(s.Lag(), 10),
+			strconv.Itoa(s.Retries), strconv.Itoa(s.Waiting), strconv.Itoa(s.Blocked), strconv.Itoa(s.Dead), showState(s))
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for i := range states {
+		if s := &states[i]; s.Lag() < 0 {
+			env.warnf("%s has handled up to position %d, but the log ends at %d: the log was restored or replaced; see pulse doctor",
+				printable(s.Name), s.Cursor.Position, s.Head)
+		}
+	}
+	return nil
+}
+
+// showState says in words whether a subscription runs.
+func showState(s *pulse.SubscriptionState) string {
+	switch {
+	case s.PausedUntil.Equal(pulse.Forever):
+		return "paused" + because(s.PauseReason)
+	case !s.PausedUntil.IsZero() && s.PausedUntil.After(time.Now()):
+		return fmt.Sprintf("paused until %s%s", showTime(s.PausedUntil), because(s.PauseReason))
+	case s.Holder != "":
+		return "run by " + printable(s.Holder)
+	}
+	return "not running"
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + printable(reason)
+}
