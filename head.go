@@ -65,9 +65,12 @@ func (h *headSignal) set(head Position) {
 	}
 }
 
-// wait returns when the log has more than after, or ctx ends.
+// wait returns nil when the log has more than after, and an error when ctx has ended, also when both are so.
 func (h *headSignal) wait(ctx context.Context, after Position) error {
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		h.mu.Lock()
 		head, grown := h.head, h.grown
 		h.mu.Unlock()
