@@ -76,9 +76,14 @@ func leaseRace(h *harness) {
 
 func leaseNames(h *harness) {
 	s := h.subscriptions()
-	s.register("mailer")
-	s.register("search")
-	s.refused("search", "instance-b")
+	mailer := s.register("mailer")
+	_, err := s.Register(h.ctx, "search", pulse.Beginning)
+	h.ok(err)
+	search := s.take("search", "instance-b")
+	s.advance(mailer, s.to(1))
+	s.advance(search, s.to(2))
+	s.refused("mailer", "instance-b")
+	s.refused("search", "instance-a")
 }
 
 func leaseUnregistered(h *harness) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -53,6 +54,7 @@ type stress struct {
 
 	mu     sync.Mutex
 	stored map[uuid.UUID]bool // what Append or a commit acknowledged
+	seen   [2][]uuid.UUID     // what each reader saw, by position
 }
 
 func positionStress(h *harness) {
@@ -65,15 +67,23 @@ func positionStress(h *harness) {
 	for i := range uint64(4) {
 		writers.Go(func() { s.write(rand.New(rand.NewPCG(i, 1))) })
 	}
-	for range 2 {
-		readers.Go(func() { s.follow(written) })
+	for i := range s.seen {
+		readers.Go(func() { s.seen[i] = s.follow(written) })
 	}
 	writers.Wait()
 	close(written)
 	readers.Wait()
 
 	envs := h.log(pulse.Query{})
-	for _, env := range envs {
+	for _, seen := range s.seen {
+		if n := min(len(seen), len(envs)); !slices.Equal(seen, envelopeIDs(envs[:n])) {
+			h.Errorf("a reader saw other events at 1 to %d than there are now", len(seen))
+		}
+	}
+	for i, env := range envs {
+		if env.Position != pulse.Position(i+1) {
+			h.Fatalf("position %d stands where %d should be", env.Position, i+1)
+		}
 		if !s.stored[env.ID] {
 			h.Errorf("the event at %d is in the log although its append failed", env.Position)
 		}
@@ -167,10 +177,9 @@ func (s *stress) acknowledged(recs []pulse.Record) {
 	}
 }
 
-// follow reads the log as it grows and checks that nothing appears at or below what was seen before.
-func (s *stress) follow(written <-chan struct{}) {
-	var seen []uuid.UUID // by position
-	for last := false; ; {
+// follow reads the log as it grows, checks that nothing appears at or below what was seen before, and returns what it saw.
+func (s *stress) follow(written <-chan struct{}) (seen []uuid.UUID) {
+	for last := false; !last; {
 		select {
 		case <-written:
 			last = true
@@ -179,39 +188,30 @@ func (s *stress) follow(written <-chan struct{}) {
 		info, err := s.store.Info(s.ctx)
 		if err != nil {
 			s.Errorf("info: %v", err)
-			return
+			return seen
 		}
-		for {
-			page, err := s.store.Read(s.ctx, pulse.Query{After: pulse.Position(len(seen)), Limit: 7})
+		for more := true; more; {
+			after := pulse.Position(len(seen))
+			page, err := s.store.Read(s.ctx, pulse.Query{After: after, Limit: 7})
 			if err != nil {
 				s.Errorf("read: %v", err)
-				return
+				return seen
 			}
 			for _, env := range page.Envelopes {
 				if env.Position != pulse.Position(len(seen)+1) {
 					s.Errorf("position %d follows %d", env.Position, len(seen))
-					return
+					return seen
 				}
 				seen = append(seen, env.ID)
 			}
-			if page.Next == pulse.Position(len(seen)-len(page.Envelopes)) {
-				break
-			}
+			more = page.Next != after
 		}
 		if int(info.Head) > len(seen) {
 			s.Errorf("Info gave the head %d, but reading ends at %d", info.Head, len(seen))
-			return
-		}
-		if last {
-			break
+			return seen
 		}
 	}
-	for i, env := range s.log(pulse.Query{Through: pulse.Position(len(seen))}) {
-		if i >= len(seen) || env.ID != seen[i] || env.Position != pulse.Position(i+1) {
-			s.Errorf("position %d holds another event than when it was read first", i+1)
-			return
-		}
-	}
+	return seen
 }
 
 func positionSameID(h *harness) {

@@ -231,6 +231,7 @@ func readUnlimited(h *harness) {
 func readOwned(h *harness) {
 	rec := h.record(func(r *pulse.Record) { r.Extensions = []byte(`{"region":"north"}`) })
 	h.append(rec)
+	rec.Data, rec.Extensions = []byte(string(rec.Data)), []byte(string(rec.Extensions))
 	for range 2 {
 		envs := h.log(pulse.Query{})
 		if len(envs) != 1 {

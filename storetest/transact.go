@@ -76,6 +76,7 @@ func transactError(h *harness) {
 }
 
 func transactPanics(h *harness) {
+	h.transactor()
 	func() {
 		defer func() {
 			if got := recover(); got != "out of chalk" {
