@@ -120,7 +120,7 @@ func contentTimes(h *harness) {
 func contentLarge(h *harness) {
 	const size = 512 << 10 // what a log takes unless told otherwise
 	if limit := h.Publisher.Capabilities().MaxBytes; limit > 0 && limit < size {
-		h.Skipf("the destination takes messages of up to %d bytes", limit)
+		h.Skipf("not applicable: the destination takes messages of up to %d bytes", limit)
 	}
 	f := h.open(pulse.FeedConfig{})
 	f.roundTrip(h.one(sized(size)))

@@ -204,7 +204,7 @@ func feedClosed(h *harness) {
 
 func feedOpenCancelled(h *harness) {
 	if h.Source == nil {
-		h.Skip("the adapter has no pulse.Source")
+		h.Skip("not applicable: the adapter has no pulse.Source")
 	}
 	ctx, cancel := context.WithCancel(h.ctx)
 	cancel()

@@ -98,7 +98,7 @@ func (h *harness) batch(ctx context.Context, envs []pulse.Envelope) []pulse.Resu
 func (h *harness) open(cfg pulse.FeedConfig) *feed {
 	h.Helper()
 	if h.Source == nil {
-		h.Skip("the adapter has no pulse.Source")
+		h.Skip("not applicable: the adapter has no pulse.Source")
 	}
 	if cfg.Subscription == "" {
 		cfg.Subscription = "mailer"

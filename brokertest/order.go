@@ -50,7 +50,7 @@ func orderGoesOn(h *harness) {
 func (h *harness) kept() {
 	h.Helper()
 	if h.Source == nil || !h.options.Keeps {
-		h.Skip("the broker keeps no messages for subscriptions that are opened later")
+		h.Skip("not applicable: the broker keeps no messages for subscriptions that are opened later")
 	}
 }
 

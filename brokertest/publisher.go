@@ -112,7 +112,7 @@ func (h *harness) limit() int {
 	h.Helper()
 	limit := h.Publisher.Capabilities().MaxBytes
 	if limit == 0 || limit > 64<<20 {
-		h.Skipf("the destination takes messages of any size up to %d bytes", limit)
+		h.Skipf("not applicable: the destination takes messages of any size up to %d bytes", limit)
 	}
 	return limit
 }
@@ -199,7 +199,7 @@ func publishLast(h *harness) {
 	last, ok, err := h.Publisher.Last(h.ctx)
 	h.ok(err)
 	if !ok {
-		h.Skip("the broker cannot tell its last message")
+		h.Skip("not applicable: the broker cannot tell its last message")
 	}
 	if last != (pulse.Cursor{}) {
 		h.Fatalf("Last of an empty destination is %+v", last)

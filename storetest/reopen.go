@@ -27,7 +27,7 @@ func closeChecks() []check {
 func (h *harness) reopen() {
 	h.Helper()
 	if h.options.Reopen == nil {
-		h.Skip("the store is not durable: Options.Reopen is nil")
+		h.Skip("not applicable: the store is not durable: Options.Reopen is nil")
 	}
 	h.store = h.options.Reopen(h, h.store)
 }
@@ -98,7 +98,7 @@ func (h *harness) closer() io.Closer {
 	h.Helper()
 	c, ok := h.store.(io.Closer)
 	if !ok {
-		h.Skip("the store has no Close")
+		h.Skip("not applicable: the store has no Close")
 	}
 	return c
 }

@@ -30,7 +30,7 @@ func (h *harness) subscriptions() *subscriber {
 	h.Helper()
 	k, ok := h.store.(keeper)
 	if !ok {
-		h.Skip("the store does not implement pulse.Leases, pulse.Subscriptions and pulse.Deliveries")
+		h.Skip("not applicable: the store does not implement pulse.Leases, pulse.Subscriptions and pulse.Deliveries")
 	}
 	return &subscriber{harness: h, keeper: k}
 }

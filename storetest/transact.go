@@ -41,7 +41,7 @@ func (h *harness) transactor() pulse.Transactor {
 	h.Helper()
 	t, ok := h.store.(pulse.Transactor)
 	if !ok {
-		h.Skip("the store is no pulse.Transactor")
+		h.Skip("not applicable: the store is no pulse.Transactor")
 	}
 	return t
 }
