@@ -1,6 +1,7 @@
 // Command testreport reads what `go test -json` prints and prints what a person wants of it: the output of what failed at
 // once, and at the end the summary of go test, one line a package. With PULSE_TEST_REQUIRE=1 in its environment a
-// skipped test is a failure, as where everything a test may need has been set up.
+// skipped test is a failure, as where everything a test may need has been set up. A test whose reason to skip begins with
+// "not applicable: " is none: it is about an ability that what it tests does not have.
 package main
 
 import (
@@ -47,6 +48,7 @@ type run struct {
 	out      io.Writer
 	output   map[string][]string // of each test and package, by name, until it ended
 	skips    []string            // tests, with the reason
+	notFor   []string            // tests that are not applicable, with the reason
 	summary  []string            // one line a package
 	failed   bool
 	tests    int
@@ -101,7 +103,7 @@ func (r *run) ended(e *event, output []string) {
 	r.failed = r.failed || bad
 	switch {
 	case e.Test != "" && e.Action == "skip":
-		r.skips = append(r.skips, e.name()+reason(output))
+		r.skipped(e.name() + reason(output))
 	case e.Test != "":
 		r.tests++
 	case e.Package != "":
@@ -110,6 +112,14 @@ func (r *run) ended(e *event, output []string) {
 	if bad {
 		fmt.Fprint(r.out, strings.Join(output, ""))
 	}
+}
+
+func (r *run) skipped(test string) {
+	if strings.Contains(test, ": not applicable: ") {
+		r.notFor = append(r.notFor, test)
+		return
+	}
+	r.skips = append(r.skips, test)
 }
 
 // takeSummary keeps the last line of a package's output for the end and returns the rest.
@@ -139,6 +149,9 @@ func reason(output []string) string {
 
 // finish prints the skips and the summary.
 func (r *run) finish(requireAll bool) {
+	if len(r.notFor) > 0 {
+		fmt.Fprintf(r.out, "== not applicable:\n   %s\n", strings.Join(r.notFor, "\n   "))
+	}
 	if len(r.skips) > 0 {
 		fmt.Fprintf(r.out, "== skipped:\n   %s\n", strings.Join(r.skips, "\n   "))
 		if requireAll {
@@ -150,7 +163,7 @@ func (r *run) finish(requireAll bool) {
 		r.failed = true
 		fmt.Fprintln(r.out, "== no package was tested")
 	}
-	fmt.Fprintf(r.out, "== tests: %d passed or failed, %d skipped, %s\n", r.tests, len(r.skips), r.to.Sub(r.from).Round(time.Second))
+	fmt.Fprintf(r.out, "== tests: %d passed or failed, %d skipped, %d not applicable, %s\n", r.tests, len(r.skips), len(r.notFor), r.to.Sub(r.from).Round(time.Second))
 	fmt.Fprint(r.out, strings.Join(r.summary, ""))
 	if r.failed {
 		fmt.Fprintln(r.out, "FAIL")
