@@ -43,8 +43,6 @@ func (l *lane) remove(it *item) {
 	}
 }
 
-func (l *lane) empty() bool { return !l.busy && len(l.fresh) == 0 && len(l.rows) == 0 }
-
 // entry is one position a session has read and not yet passed with its cursor.
 type entry struct {
 	position   Position

@@ -198,7 +198,7 @@ func (s *session) attempt(ctx context.Context, route *route, items []*item) resu
 	if route.inTx {
 		r = s.attemptInTx(handling, route, items)
 	} else {
-		r.err, r.stack = s.call(handling, route, items, nil)
+		r.stack, r.err = s.call(handling, route, items, nil)
 	}
 	switch {
 	case r.err == nil:
@@ -219,7 +219,7 @@ func (s *session) attemptInTx(ctx context.Context, route *route, items []*item) 
 			return err
 		}
 		called = true
-		r.err, r.stack = s.call(ctx, route, unseen, tx)
+		r.stack, r.err = s.call(ctx, route, unseen, tx)
 		return r.err
 	})
 	switch {
@@ -256,16 +256,16 @@ func (s *session) unseen(ctx context.Context, tx Tx, items []*item) ([]*item, er
 }
 
 // call calls the handler and turns a panic, also runtime.Goexit, into an error.
-func (s *session) call(ctx context.Context, route *route, items []*item, tx Tx) (err error, stack string) {
+func (s *session) call(ctx context.Context, route *route, items []*item, tx Tx) (stack string, err error) {
 	sc := &scope{bus: s.bus, cause: items[0].env.ID, correlation: items[0].env.Correlation, tx: tx}
 	ctx = context.WithValue(ctx, scopeKey{}, sc)
 	defer sc.over.Store(true)
 	defer func() {
 		if p := recover(); p != nil {
-			err, stack = fmt.Errorf("the handler panicked: %v", p), string(debug.Stack())
+			stack, err = string(debug.Stack()), fmt.Errorf("the handler panicked: %v", p)
 		}
 	}()
-	return s.handle(ctx, route, items), ""
+	return "", s.handle(ctx, route, items)
 }
 
 func (s *session) handle(ctx context.Context, route *route, items []*item) error {
