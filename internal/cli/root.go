@@ -29,6 +29,7 @@ func commands(env *environment) []*cobra.Command {
 		newStatusCommand(env),
 		newSubscriptionCommand(env),
 		newDeadCommand(env),
+		newDoctorCommand(env),
 		newVersionCommand(env),
 	}
 }

@@ -8,28 +8,37 @@ import (
 	"github.com/edupulse-live/pulse"
 )
 
-// Full is a store with every ability.
+// Full is a store with the abilities that subscriptions need.
 type Full interface {
 	pulse.Store
 	pulse.Transactor
 	pulse.Leases
 	pulse.Subscriptions
 	pulse.Deliveries
-	pulse.Indexer
 }
 
-// Wrap returns store with the points in its writes. A store that lacks an ability is an error.
+// Wrap returns store with the points in its writes. A store that lacks an ability of Full is an error; it may be an Indexer, and
+// then the result is one too.
 func Wrap(store pulse.Store, points *Points) (pulse.Store, error) {
 	full, ok := store.(Full)
 	if !ok {
-		return nil, fmt.Errorf("failpoint: %w: %T lacks an ability", pulse.ErrInvalid, store)
+		return nil, fmt.Errorf("failpoint: %w: %T lacks an ability that subscriptions need", pulse.ErrInvalid, store)
 	}
-	return &wrapped{Full: full, points: points}, nil
+	w := &wrapped{Full: full, points: points}
+	if ix, ok := store.(pulse.Indexer); ok {
+		return &wrappedIndexer{w, ix}, nil
+	}
+	return w, nil
 }
 
 type wrapped struct {
 	Full
 	points *Points
+}
+
+type wrappedIndexer struct {
+	*wrapped
+	pulse.Indexer
 }
 
 // around runs fn between two points. What fails before is an ErrStore; what fails after is an ErrUnknown, since it happened.

@@ -1,0 +1,206 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// Verdict is what a check of the doctor found.
+type Verdict string
+
+// The verdicts.
+const (
+	OK   Verdict = "ok"
+	Warn Verdict = "warn" // works, but somebody should look at it
+	Fail Verdict = "fail"
+)
+
+// Finding is the answer of one check.
+type Finding struct {
+	Check   string
+	Verdict Verdict
+	Detail  string // what was found, and what to do
+}
+
+// What the doctor thinks of as little space, and as a long way behind.
+const (
+	warnFreeSpace = 1 << 30
+	failFreeSpace = 64 << 20
+	warnLag       = 10_000
+)
+
+// Doctor opens the store that cfg names and checks it. It tells of each finding as soon as it has it. The error is that of ctx, or of tell.
+func Doctor(ctx context.Context, cfg Config, opts OpenOptions, tell func(Finding) error) error {
+	d := &doctor{tell: tell}
+	a, err := Open(ctx, cfg, opts)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		d.found("store", Fail, "%v", err)
+		return d.err
+	}
+	d.app = a
+	err = d.examine(ctx)
+	return errors.Join(err, a.Close())
+}
+
+// doctor checks an open store.
+type doctor struct {
+	app  *App
+	info pulse.Info
+	tell func(Finding) error
+	err  error // of tell
+}
+
+func (d *doctor) found(check string, v Verdict, format string, args ...any) {
+	if d.err == nil {
+		d.err = d.tell(Finding{check, v, fmt.Sprintf(format, args...)})
+	}
+}
+
+func (d *doctor) examine(ctx context.Context) error {
+	for _, check := range []func(context.Context){d.store, d.space, d.integrity, d.sequence, d.subscriptions} {
+		check(ctx)
+		if d.err != nil {
+			return d.err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// store reports what Open has already proved: that the file is a store of a version this program knows.
+func (d *doctor) store(ctx context.Context) {
+	info, err := d.app.Store.Info(ctx)
+	if err != nil {
+		d.found("store", Fail, "%v", err)
+		return
+	}
+	d.info = info
+	size := ""
+	if st, err := os.Stat(d.app.Config.Store.Path); err == nil {
+		size = ", " + showBytes(uint64(st.Size()))
+	}
+	d.found("store", OK, "%s opens%s, origin %s, %d events", d.app.Config.Store, size, info.Origin, info.Head)
+}
+
+func (d *doctor) space(context.Context) {
+	free, known := freeSpace(filepath.Dir(d.app.Config.Store.Path))
+	switch {
+	case !known:
+	case free < failFreeSpace:
+		d.found("space", Fail, "only %s free on the disk: emitting is about to fail, make room", showBytes(free))
+	case free < warnFreeSpace:
+		d.found("space", Warn, "only %s free on the disk: make room before it is full", showBytes(free))
+	default:
+		d.found("space", OK, "%s free on the disk", showBytes(free))
+	}
+}
+
+// integrityChecker is the ability of a store to look for damage in what it is kept in.
+type integrityChecker interface {
+	CheckIntegrity(ctx context.Context) error
+}
+
+func (d *doctor) integrity(ctx context.Context) {
+	store, ok := d.app.Store.(integrityChecker)
+	if !ok {
+		return
+	}
+	if err := store.CheckIntegrity(ctx); err != nil {
+		d.found("integrity", Fail, "%v", err)
+		return
+	}
+	d.found("integrity", OK, "the file is sound")
+}
+
+func (d *doctor) subscriptions(ctx context.Context) {
+	states, err := d.app.Bus.Subscriptions(ctx)
+	if err != nil {
+		d.found("subscriptions", Fail, "%v", err)
+		return
+	}
+	if len(states) == 0 {
+		d.found("subscriptions", OK, "there are none")
+	}
+	for i := range states {
+		d.subscription(ctx, &states[i])
+	}
+}
+
+// subscription tells the worst about a subscription first, and all of it.
+func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
+	check := "subscription " + s.Name
+	sound := true
+	say := func(v Verdict, format string, args ...any) {
+		sound = false
+		d.found(check, v, format, args...)
+	}
+	if why := d.diverged(ctx, s); why != "" {
+		say(Fail, "%s: the log was restored or replaced; replay the subscription from a position you trust, or restore the newer log", why)
+	}
+	if lag := s.Lag(); lag > warnLag {
+		say(Warn, "%d events behind: is it running, and fast enough?", lag)
+	}
+	switch {
+	case s.PausedUntil.Equal(pulse.Forever):
+		say(Warn, "paused (%s): pulse subscription resume %s", reasonOr(s.PauseReason), s.Name)
+	case s.PausedUntil.After(time.Now()):
+		say(Warn, "paused until %s (%s)", s.PausedUntil.UTC().Format(time.RFC3339), reasonOr(s.PauseReason))
+	}
+	if s.Blocked > 0 {
+		say(Warn, "%d keys are held up, %d deliveries wait behind them", s.Blocked, s.Waiting)
+	}
+	if s.Dead > 0 {
+		say(Warn, "%d dead letters: pulse dead list %s", s.Dead, s.Name)
+	}
+	if sound {
+		d.found(check, OK, "%d events behind", s.Lag())
+	}
+}
+
+// diverged says how the place of a subscription contradicts the log, "" when it does not.
+func (d *doctor) diverged(ctx context.Context, s *pulse.SubscriptionState) string {
+	switch {
+	case s.Lag() < 0:
+		return fmt.Sprintf("it has handled up to position %d, but the log ends at %d", s.Cursor.Position, s.Head)
+	case s.Cursor.Epoch > d.info.Epoch:
+		return fmt.Sprintf("it has seen epoch %d, but the log is in epoch %d", s.Cursor.Epoch, d.info.Epoch)
+	case s.Cursor.Position == 0 || s.Cursor.Commitment == [32]byte{}:
+		return ""
+	}
+	page, err := d.app.Store.Read(ctx, pulse.Query{After: s.Cursor.Position - 1, Through: s.Cursor.Position})
+	if err == nil && len(page.Envelopes) == 1 && page.Envelopes[0].Commitment != s.Cursor.Commitment {
+		return fmt.Sprintf("the event at position %d is not the one it has handled", s.Cursor.Position)
+	}
+	return ""
+}
+
+func reasonOr(reason string) string {
+	if reason == "" {
+		return "no reason given"
+	}
+	return reason
+}
+
+func showBytes(n uint64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, prefix := float64(n)/unit, 0
+	for value >= unit && prefix < 4 {
+		value /= unit
+		prefix++
+	}
+	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[prefix])
+}
