@@ -36,7 +36,7 @@ func newFaulty(t *testing.T) *faulty {
 	}})
 	f.rec = storetest.Record("pulse/mem")
 	ctx := t.Context()
-	_, err := f.Register(ctx, "mailer", pulse.Beginning)
+	_, err := f.Register(ctx, pulse.Registration{Name: "mailer", Start: pulse.Beginning})
 	if err == nil {
 		f.lease, err = f.Acquire(ctx, pulse.Lease{Name: "mailer", Holder: "a"}, time.Hour)
 	}
@@ -114,7 +114,7 @@ func writes() []write {
 			func(ctx context.Context, f *faulty) error { return f.Release(ctx, f.lease) },
 			func(t *testing.T, f *faulty) bool { return f.state(t).Holder == "" }},
 		{"Register", []string{memstore.RegisterBefore}, memstore.RegisterAfter, pulse.ErrStore,
-			func(ctx context.Context, f *faulty) error { _, err := f.Register(ctx, "search", pulse.Now); return err },
+			func(ctx context.Context, f *faulty) error { _, err := f.Register(ctx, pulse.Registration{Name: "search", Start: pulse.Now}); return err },
 			func(t *testing.T, f *faulty) bool { s, err := f.States(t.Context()); return err == nil && len(s) == 2 }},
 		{"Control", []string{memstore.ControlBefore}, memstore.ControlAfter, pulse.ErrStore,
 			func(ctx context.Context, f *faulty) error {

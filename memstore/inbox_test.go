@@ -14,7 +14,7 @@ import (
 func TestInboxIsPruned(t *testing.T) {
 	ctx := t.Context()
 	s := New(nil)
-	if _, err := s.Register(ctx, "mailer", pulse.Beginning); err != nil {
+	if _, err := s.Register(ctx, pulse.Registration{Name: "mailer", Start: pulse.Beginning}); err != nil {
 		t.Fatal(err)
 	}
 	lease, err := s.Acquire(ctx, pulse.Lease{Name: "mailer", Holder: "a"}, time.Hour)

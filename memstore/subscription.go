@@ -13,6 +13,7 @@ import (
 // subscription is all that is kept of one. Guarded by Store.mu.
 type subscription struct {
 	name        string
+	source      string
 	generation  int
 	cursor      pulse.Cursor
 	revision    int64
@@ -25,33 +26,34 @@ type subscription struct {
 }
 
 // Register creates the subscription, or returns what is stored; see pulse.Subscriptions.
-func (s *Store) Register(ctx context.Context, name string, start pulse.Position) (pulse.SubscriptionState, error) {
+func (s *Store) Register(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
 	if err := s.hook(ctx, RegisterBefore); err != nil {
 		return pulse.SubscriptionState{}, err
 	}
-	state, err := s.register(ctx, name, start)
+	state, err := s.register(ctx, r)
 	if err != nil {
 		return pulse.SubscriptionState{}, err
 	}
 	return state, s.hook(ctx, RegisterAfter)
 }
 
-func (s *Store) register(ctx context.Context, name string, start pulse.Position) (pulse.SubscriptionState, error) {
+func (s *Store) register(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
 	now := s.now()
 	if err := s.enter(ctx, "register"); err != nil {
 		return pulse.SubscriptionState{}, err
 	}
 	defer s.mu.Unlock()
-	sub := s.subs[name]
+	sub := s.subs[r.Name]
 	if sub == nil {
-		cursor, err := s.before(start)
+		cursor, err := s.before(r.Start)
 		if err != nil {
-			return pulse.SubscriptionState{}, fmt.Errorf("memstore: register %s: %w", name, err)
+			return pulse.SubscriptionState{}, fmt.Errorf("memstore: register %s: %w", r.Name, err)
 		}
-		sub = &subscription{name: name, generation: 1, cursor: cursor}
+		sub = &subscription{name: r.Name, generation: 1, cursor: cursor}
 		sub.clear()
-		s.subs[name] = sub
+		s.subs[r.Name] = sub
 	}
+	sub.source = r.Source
 	return s.state(sub, now), nil
 }
 
@@ -139,7 +141,7 @@ func (s *Store) before(start pulse.Position) (pulse.Cursor, error) {
 // state is what States returns of sub. The caller holds s.mu.
 func (s *Store) state(sub *subscription, now time.Time) pulse.SubscriptionState {
 	state := pulse.SubscriptionState{
-		Name: sub.name, Generation: sub.generation, Cursor: sub.cursor, Revision: sub.revision,
+		Name: sub.name, Source: sub.source, Generation: sub.generation, Cursor: sub.cursor, Revision: sub.revision,
 		PausedUntil: sub.pausedUntil, PauseReason: sub.pauseReason,
 		Holder: sub.holder(now), Head: s.head(),
 	}

@@ -150,6 +150,35 @@ func TestTransactionCannotCommitIntoAChangedSubscription(t *testing.T) {
 	}
 }
 
+// Who marks what another transaction has marked learns, after waiting, whether its lease is still the current one.
+func TestMarkAfterWaitingNeedsTheLeaseStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFaulty(t)
+		marked := make(chan struct{})
+		go func() {
+			_ = f.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
+				_, err := tx.Mark(ctx, f.lease, []pulse.Position{5})
+				close(marked)
+				time.Sleep(time.Minute)
+				return errors.Join(err, errFault)
+			})
+		}()
+		<-marked
+		waited := make(chan error)
+		go func() {
+			_, err := mark(t.Context(), f, 5)
+			waited <- err
+		}()
+		synctest.Wait()
+		if err := f.Release(t.Context(), f.lease); err != nil {
+			t.Error(err)
+		}
+		if err := <-waited; !errors.Is(err, pulse.ErrFenced) {
+			t.Errorf("error is %v, want an ErrFenced", err)
+		}
+	})
+}
+
 func TestTransactionCannotCommitAfterClose(t *testing.T) {
 	store := memstore.New(nil)
 	err := store.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
@@ -279,7 +308,7 @@ func TestInvalidRequestsAreRefused(t *testing.T) {
 			return f.Control(ctx, "mailer", pulse.Control{Pause: &pulse.Pause{}, Replay: &pulse.Replay{From: 1}})
 		},
 		"replay from nowhere":  func() error { return f.Control(ctx, "mailer", pulse.Control{Replay: &pulse.Replay{}}) },
-		"register at nowhere":  func() error { _, err := f.Register(ctx, "search", 0); return err },
+		"register at nowhere":  func() error { _, err := f.Register(ctx, pulse.Registration{Name: "search", Start: 0}); return err },
 		"unknown settlement":   func() error { _, err := f.Settle(ctx, pulse.DeliveryQuery{}, "forget"); return err },
 		"lease without holder": func() error { _, err := f.Acquire(ctx, pulse.Lease{Name: "mailer"}, time.Hour); return err },
 		"lease without time":   func() error { _, err := f.Acquire(ctx, pulse.Lease{Name: "mailer", Holder: "b"}, 0); return err },

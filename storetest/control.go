@@ -43,7 +43,7 @@ func registerStart(h *harness) {
 		start pulse.Position
 		want  pulse.Position
 	}{{"from-beginning", pulse.Beginning, 0}, {"from-three", 3, 2}, {"from-head", 4, 3}, {"from-next", 5, 4}} {
-		state, err := s.Register(h.ctx, c.name, c.start)
+		state, err := s.Register(h.ctx, pulse.Registration{Name: c.name, Start: c.start})
 		h.ok(err)
 		want := pulse.Cursor{Epoch: h.info().Epoch, Position: c.want}
 		if c.want > 0 {
@@ -63,14 +63,14 @@ func registerStart(h *harness) {
 
 func registerNow(h *harness) {
 	s := h.subscriptions()
-	state, err := s.Register(h.ctx, "of-an-empty-log", pulse.Now)
+	state, err := s.Register(h.ctx, pulse.Registration{Name: "of-an-empty-log", Start: pulse.Now})
 	h.ok(err)
 	if state.Cursor.Position != 0 {
 		h.Fatalf("from now on in an empty log: cursor is %+v", state.Cursor)
 	}
 	recs := h.records(3)
 	h.append(recs...)
-	state, err = s.Register(h.ctx, "mailer", pulse.Now)
+	state, err = s.Register(h.ctx, pulse.Registration{Name: "mailer", Start: pulse.Now})
 	h.ok(err)
 	h.append(h.record())
 	if state.Cursor.Position != 3 || state.Cursor.Commitment != recs[2].Commitment {
@@ -93,7 +93,7 @@ func registerAgain(h *harness) {
 	h.ok(s.Control(h.ctx, "mailer", pulse.Control{Pause: &pulse.Pause{Until: pulse.Forever, Reason: "test"}}))
 	before := s.state("mailer")
 	for _, start := range []pulse.Position{pulse.Now, pulse.Beginning, 5} {
-		state, err := s.Register(h.ctx, "mailer", start)
+		state, err := s.Register(h.ctx, pulse.Registration{Name: "mailer", Start: start})
 		h.ok(err)
 		if state != before {
 			h.Fatalf("registered again:\n     %+v\nwant %+v", state, before)
@@ -113,7 +113,7 @@ func registerStates(h *harness) {
 		h.Fatalf("a new store has %+v", states)
 	}
 	for _, name := range []string{"search", "analytics", "mailer"} {
-		_, err := s.Register(h.ctx, name, pulse.Now)
+		_, err := s.Register(h.ctx, pulse.Registration{Name: name, Start: pulse.Now})
 		h.ok(err)
 	}
 	states, err = s.States(h.ctx)
@@ -140,7 +140,7 @@ func registerAhead(h *harness) {
 
 func registerCancelled(h *harness) {
 	s := h.subscriptions()
-	if _, err := s.Register(h.cancelled(), "mailer", pulse.Now); err == nil {
+	if _, err := s.Register(h.cancelled(), pulse.Registration{Name: "mailer", Start: pulse.Now}); err == nil {
 		h.Fatal("registered with a cancelled context")
 	}
 	states, err := s.States(h.ctx)
@@ -247,7 +247,7 @@ func controlDrop(h *harness) {
 	if err := s.Control(h.ctx, "mailer", pulse.Control{Drop: true}); !errors.Is(err, pulse.ErrNotFound) {
 		h.Fatalf("dropped again: error is %v, want an ErrNotFound", err)
 	}
-	state, err := s.Register(h.ctx, "mailer", pulse.Beginning)
+	state, err := s.Register(h.ctx, pulse.Registration{Name: "mailer", Start: pulse.Beginning})
 	h.ok(err)
 	if state.Cursor.Position != 0 || state.Dead != 0 || state.Holder != "" {
 		h.Fatalf("registered again after a Drop: %+v", state)

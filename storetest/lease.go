@@ -54,7 +54,7 @@ func leaseExclusive(h *harness) {
 
 func leaseRace(h *harness) {
 	s := h.subscriptions()
-	_, err := s.Register(h.ctx, "mailer", pulse.Beginning)
+	_, err := s.Register(h.ctx, pulse.Registration{Name: "mailer", Start: pulse.Beginning})
 	h.ok(err)
 	var won atomic.Int32
 	var instances sync.WaitGroup
@@ -77,7 +77,7 @@ func leaseRace(h *harness) {
 func leaseNames(h *harness) {
 	s := h.subscriptions()
 	mailer := s.register("mailer")
-	_, err := s.Register(h.ctx, "search", pulse.Beginning)
+	_, err := s.Register(h.ctx, pulse.Registration{Name: "search", Start: pulse.Beginning})
 	h.ok(err)
 	search := s.take("search", "instance-b")
 	s.advance(mailer, s.to(1))
@@ -157,7 +157,7 @@ func leaseExpiry(h *harness) {
 
 func leaseRenewedExpiry(h *harness) {
 	s := h.subscriptions()
-	_, err := s.Register(h.ctx, "mailer", pulse.Beginning)
+	_, err := s.Register(h.ctx, pulse.Registration{Name: "mailer", Start: pulse.Beginning})
 	h.ok(err)
 	lease, err := s.Acquire(h.ctx, pulse.Lease{Name: "mailer", Holder: "instance-a"}, 50*time.Millisecond)
 	h.ok(err)
@@ -254,7 +254,7 @@ func leaseDropped(h *harness) {
 
 func leaseCancelled(h *harness) {
 	s := h.subscriptions()
-	_, err := s.Register(h.ctx, "mailer", pulse.Beginning)
+	_, err := s.Register(h.ctx, pulse.Registration{Name: "mailer", Start: pulse.Beginning})
 	h.ok(err)
 	_, err = s.Acquire(h.cancelled(), pulse.Lease{Name: "mailer", Holder: "instance-a"}, long)
 	if !errors.Is(err, context.Canceled) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -170,6 +171,7 @@ func markConcurrent(h *harness) {
 				err := h.transact(h.ctx, func(ctx context.Context, tx pulse.Tx) error {
 					seen, err := tx.Mark(ctx, lease, []pulse.Position{p})
 					fresh = len(seen) == 0
+					time.Sleep(time.Millisecond) // lets another transaction mark meanwhile
 					return err
 				})
 				if err == nil && fresh {

@@ -88,7 +88,7 @@ type mutant struct {
 	onTxAppend func(ctx context.Context, tx pulse.Tx, recs []pulse.Record) error
 	onAcquire  func(ctx context.Context, lease pulse.Lease, ttl time.Duration) (pulse.Lease, error)
 	onRelease  func(ctx context.Context, lease pulse.Lease) error
-	onRegister func(ctx context.Context, name string, start pulse.Position) (pulse.SubscriptionState, error)
+	onRegister func(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error)
 	onStates   func(ctx context.Context) ([]pulse.SubscriptionState, error)
 	onControl  func(ctx context.Context, name string, c pulse.Control) error
 	onAdvance  func(ctx context.Context, lease pulse.Lease, p pulse.Progress) error
@@ -161,11 +161,11 @@ func (m *mutant) Release(ctx context.Context, lease pulse.Lease) error {
 	return m.Store.Release(ctx, lease)
 }
 
-func (m *mutant) Register(ctx context.Context, name string, start pulse.Position) (pulse.SubscriptionState, error) {
+func (m *mutant) Register(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
 	if m.onRegister != nil {
-		return m.onRegister(ctx, name, start)
+		return m.onRegister(ctx, r)
 	}
-	return m.Store.Register(ctx, name, start)
+	return m.Store.Register(ctx, r)
 }
 
 func (m *mutant) States(ctx context.Context) ([]pulse.SubscriptionState, error) {

@@ -166,7 +166,7 @@ func appendBugs() []bug {
 				got, err := m.Store.Acquire(context.WithoutCancel(ctx), lease, ttl)
 				return got, errors.Join(err, ctx.Err())
 			}
-			m.onRegister = func(ctx context.Context, name string, start pulse.Position) (pulse.SubscriptionState, error) {
+			m.onRegister = func(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
 				state, err := m.Store.Register(context.WithoutCancel(ctx), name, start)
 				return state, errors.Join(err, ctx.Err())
 			}

@@ -142,7 +142,7 @@ func leaseBugs() []bug {
 		}, []string{"each subscription has a lease of its own"}},
 		{"taking a lease registers the subscription", func(m *mutant) {
 			m.onAcquire = func(ctx context.Context, lease pulse.Lease, ttl time.Duration) (pulse.Lease, error) {
-				if _, err := m.Store.Register(ctx, lease.Name, pulse.Beginning); err != nil {
+				if _, err := m.Store.Register(ctx, pulse.Registration{Name: lease.Name, Start: pulse.Beginning}); err != nil {
 					return lease, err
 				}
 				return m.Store.Acquire(ctx, lease, ttl)
@@ -229,22 +229,22 @@ func ignored(which func(c pulse.Control) bool) func(m *mutant) {
 func controlBugs() []bug {
 	return []bug{
 		{"the cursor is set at start", func(m *mutant) {
-			m.onRegister = func(ctx context.Context, name string, start pulse.Position) (pulse.SubscriptionState, error) {
+			m.onRegister = func(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
 				if start > 0 {
 					start++
 				}
-				return m.Store.Register(ctx, name, start)
+				return m.Store.Register(ctx, r)
 			}
 		}, []string{"Register sets the cursor before start"}},
 		{"now is the beginning", func(m *mutant) {
-			m.onRegister = func(ctx context.Context, name string, start pulse.Position) (pulse.SubscriptionState, error) {
+			m.onRegister = func(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
 				return m.Store.Register(ctx, name, max(start, pulse.Beginning))
 			}
 		}, []string{"Register from Now means after the present head"}},
 		{"registering again starts again", func(m *mutant) {
-			m.onRegister = func(ctx context.Context, name string, start pulse.Position) (pulse.SubscriptionState, error) {
+			m.onRegister = func(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
 				_ = m.Store.Control(ctx, name, pulse.Control{Drop: true})
-				return m.Store.Register(ctx, name, start)
+				return m.Store.Register(ctx, r)
 			}
 		}, []string{"Register of an existing subscription returns what is stored and changes nothing"}},
 		{"subscriptions come in any order", func(m *mutant) {

@@ -38,7 +38,7 @@ func (h *harness) subscriptions() *subscriber {
 // register creates a subscription from the beginning and takes its lease.
 func (s *subscriber) register(name string) pulse.Lease {
 	s.Helper()
-	_, err := s.Register(s.ctx, name, pulse.Beginning)
+	_, err := s.Register(s.ctx, pulse.Registration{Name: name, Start: pulse.Beginning})
 	s.ok(err)
 	return s.take(name, "instance-a")
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -336,7 +338,9 @@ func transactConcurrent(h *harness) {
 		writers.Go(func() {
 			for i := range shared {
 				err := h.transact(h.ctx, func(ctx context.Context, tx pulse.Tx) error {
-					return tx.Append(ctx, []pulse.Record{shared[i], h.record()})
+					err := tx.Append(ctx, []pulse.Record{shared[i], h.record()})
+					time.Sleep(time.Millisecond) // lets another transaction append meanwhile
+					return err
 				})
 				if err != nil {
 					h.Errorf("transaction: %v", err)
@@ -345,10 +349,11 @@ func transactConcurrent(h *harness) {
 		})
 	}
 	writers.Go(func() {
-		for i := range shared {
-			if err := h.store.Append(h.ctx, []pulse.Record{shared[i], h.record()}); err != nil {
+		for _, rec := range slices.Backward(shared) { // so that the transactions come first to half of them
+			if err := h.store.Append(h.ctx, []pulse.Record{rec, h.record()}); err != nil {
 				h.Errorf("append: %v", err)
 			}
+			time.Sleep(time.Millisecond)
 		}
 	})
 	writers.Wait()
