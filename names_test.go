@@ -81,6 +81,7 @@ func TestMatchName(t *testing.T) {
 		{"*", "lesson", true},
 		{"*", "lesson.published", false},
 		{">", "lesson", true},
+		{">", "", false},
 		{">", "lesson.published.again", true},
 		{"lesson.*", "lesson.published", true},
 		{"lesson.*", "lesson", false},

@@ -161,6 +161,7 @@ func TestUnmarshalRefuses(t *testing.T) {
 		"version a float":       {line(`"dataversion":1.0`), bad, "dataversion"},
 		"commitment too short":  {line(`"commitment":"AAAA"`), bad, "32 bytes"},
 		"commitment in hex":     {line(`"commitment":"` + strings.Repeat("0f", 32) + `"`), bad, "32 bytes"},
+		"commitment loose bits": {line(`"commitment":"` + strings.Repeat("A", 42) + `B="`), bad, "32 bytes"},
 		"content type":          {line(`"datacontenttype":"text/plain","data":"a"`), bad, "not JSON"},
 		"content no type":       {line(`"datacontenttype":"json"`), bad, "not JSON"},
 		"base64":                {line(`"data_base64":"MQ"`), bad, "data_base64"},
