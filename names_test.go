@@ -82,6 +82,8 @@ func TestMatchName(t *testing.T) {
 		{"*", "lesson.published", false},
 		{">", "lesson", true},
 		{">", "", false},
+		{"*", "", false},
+		{"a.*", "a.", false},
 		{">", "lesson.published.again", true},
 		{"lesson.*", "lesson.published", true},
 		{"lesson.*", "lesson", false},
