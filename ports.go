@@ -105,18 +105,26 @@ type Leases interface {
 
 // Subscriptions keeps what is known of each subscription.
 type Subscriptions interface {
-	// Register creates the subscription with its cursor before start, or returns what is stored when it exists: the start
-	// of an existing one is not changed. start is the first position to be handled; Now means after the present head.
-	Register(ctx context.Context, name string, start Position) (SubscriptionState, error)
+	// Register creates the subscription with its cursor before r.Start, or returns what is stored when it exists: of an
+	// existing one only the source is changed.
+	Register(ctx context.Context, r Registration) (SubscriptionState, error)
 	// States returns all subscriptions by name.
 	States(ctx context.Context) ([]SubscriptionState, error)
 	// Control changes a subscription. ErrNotFound when there is none.
 	Control(ctx context.Context, name string, c Control) error
 }
 
+// Registration is what a subscription is registered with.
+type Registration struct {
+	Name   string
+	Start  Position // the first position to be handled; Now means after the present head
+	Source string   // the destination whose broker feeds it, "" for the log
+}
+
 // SubscriptionState is what the store keeps of one subscription, and counts of its deliveries.
 type SubscriptionState struct {
 	Name        string
+	Source      string    // the destination whose broker feeds it, "" for the log
 	Generation  int       // from 1; Replay starts a new one
 	Cursor      Cursor    // all up to here is handled, or has a delivery row
 	Revision    int64     // grows with each Control and Settle: the active instance learns it by its lease and reloads

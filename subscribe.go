@@ -147,7 +147,7 @@ func (b *Bus) Subscribe(name string, opts ...SubscribeOption) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	if _, err := ports.subscriptions.Register(ctx, name, s.start); err != nil {
+	if _, err := ports.subscriptions.Register(ctx, Registration{Name: name, Start: s.start}); err != nil {
 		return fmt.Errorf("subscribe %q: %w", name, err)
 	}
 	b.runners[name] = newRunner(b, s, ports)

@@ -114,7 +114,10 @@ func writes() []write {
 			func(ctx context.Context, f *faulty) error { return f.Release(ctx, f.lease) },
 			func(t *testing.T, f *faulty) bool { return f.state(t).Holder == "" }},
 		{"Register", []string{memstore.RegisterBefore}, memstore.RegisterAfter, pulse.ErrStore,
-			func(ctx context.Context, f *faulty) error { _, err := f.Register(ctx, pulse.Registration{Name: "search", Start: pulse.Now}); return err },
+			func(ctx context.Context, f *faulty) error {
+				_, err := f.Register(ctx, pulse.Registration{Name: "search", Start: pulse.Now})
+				return err
+			},
 			func(t *testing.T, f *faulty) bool { s, err := f.States(t.Context()); return err == nil && len(s) == 2 }},
 		{"Control", []string{memstore.ControlBefore}, memstore.ControlAfter, pulse.ErrStore,
 			func(ctx context.Context, f *faulty) error {

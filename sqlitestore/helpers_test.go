@@ -83,7 +83,7 @@ func readAll(t testing.TB, s pulse.Store, q pulse.Query) (envs []pulse.Envelope)
 // subscribed registers a subscription from the beginning and takes its lease.
 func subscribed(t testing.TB, s *sqlitestore.Store, name, holder string) pulse.Lease {
 	t.Helper()
-	if _, err := s.Register(t.Context(), name, pulse.Beginning); err != nil {
+	if _, err := s.Register(t.Context(), pulse.Registration{Name: name, Start: pulse.Beginning}); err != nil {
 		t.Fatal(err)
 	}
 	lease, err := s.Acquire(t.Context(), pulse.Lease{Name: name, Holder: holder}, time.Minute)

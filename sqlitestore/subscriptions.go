@@ -11,7 +11,7 @@ import (
 )
 
 // statesSQL is ordered by name; its parameters are the present time and a name, or "" for all.
-const statesSQL = `SELECT s.name, s.generation, s.revision, s.paused_until, s.pause_reason,
+const statesSQL = `SELECT s.name, s.source, s.generation, s.revision, s.paused_until, s.pause_reason,
 	p.epoch, p.position, p.commitment,
 	coalesce((SELECT holder FROM leases AS l WHERE l.subscription = s.name AND l.held AND l.expires_at > ?1), ''),
 	coalesce((SELECT position FROM events ORDER BY position DESC LIMIT 1), 0),
@@ -26,24 +26,26 @@ const statesSQL = `SELECT s.name, s.generation, s.revision, s.paused_until, s.pa
 	WHERE ?2 IN ('', s.name) ORDER BY s.name`
 
 // Register creates a subscription, or returns what is stored; see pulse.Subscriptions.
-func (s *Store) Register(ctx context.Context, name string, start pulse.Position) (state pulse.SubscriptionState, err error) {
+func (s *Store) Register(ctx context.Context, r pulse.Registration) (state pulse.SubscriptionState, err error) {
 	const op = "register"
-	if name == "" {
+	if r.Name == "" {
 		return state, fail(op, fmt.Errorf("%w: a subscription needs a name", pulse.ErrInvalid))
 	}
 	err = s.write(ctx, op, full, func(tx *sql.Tx) error {
-		created, err := tx.Exec("INSERT INTO subscriptions (name, generation, revision) VALUES (?, 1, 0) ON CONFLICT DO NOTHING", name)
+		created, err := tx.Exec("INSERT INTO subscriptions (name, source, generation, revision) VALUES (?, ?, 1, 0) ON CONFLICT DO NOTHING", r.Name, r.Source)
 		if err != nil {
 			return err
 		}
 		if n, err := created.RowsAffected(); err != nil {
 			return err
 		} else if n == 1 {
-			if err := s.moveBefore(tx, name, start); err != nil {
-				return fmt.Errorf("subscription %q: %w", name, err)
+			if err := s.moveBefore(tx, r.Name, r.Start); err != nil {
+				return fmt.Errorf("subscription %q: %w", r.Name, err)
 			}
+		} else if _, err := tx.Exec("UPDATE subscriptions SET source = ?2 WHERE name = ?1", r.Name, r.Source); err != nil {
+			return err
 		}
-		states, err := scanStates(tx.Query(statesSQL, s.now().UnixMicro(), name))
+		states, err := scanStates(tx.Query(statesSQL, s.now().UnixMicro(), r.Name))
 		if err == nil {
 			state = states[0]
 		}
@@ -172,7 +174,7 @@ func scanStates(rows *sql.Rows, err error) (states []pulse.SubscriptionState, _ 
 		var paused sql.NullInt64
 		var commitment []byte
 		var first int // waiting deliveries with none before them: nothing holds them up any more
-		err := rows.Scan(&st.Name, &st.Generation, &st.Revision, &paused, &st.PauseReason,
+		err := rows.Scan(&st.Name, &st.Source, &st.Generation, &st.Revision, &paused, &st.PauseReason,
 			&st.Cursor.Epoch, &st.Cursor.Position, &commitment, &st.Holder, &st.Head,
 			&st.Retries, &st.Waiting, &first, &st.Blocked, &st.Dead)
 		if err != nil {

@@ -13,6 +13,7 @@ func registerChecks() []check {
 		{"Register sets the cursor before start", registerStart},
 		{"Register from Now means after the present head", registerNow},
 		{"Register of an existing subscription returns what is stored and changes nothing", registerAgain},
+		{"Register keeps the source, and replaces that of an existing subscription", registerSource},
 		{"States returns all subscriptions by name", registerStates},
 		{"a cursor ahead of the log shows as a negative lag", registerAhead},
 		{"Register with a cancelled context creates nothing", registerCancelled},
@@ -103,6 +104,17 @@ func registerAgain(h *harness) {
 		h.Fatalf("registered again, States gives\n     %+v\nwant %+v", after, before)
 	}
 	s.advance(lease, s.to(3))
+}
+
+func registerSource(h *harness) {
+	s := h.subscriptions()
+	for _, source := range []string{"nats", "", "kafka"} {
+		state, err := s.Register(h.ctx, pulse.Registration{Name: "mailer", Start: pulse.Beginning, Source: source})
+		h.ok(err)
+		if state.Source != source || s.state("mailer").Source != source {
+			h.Fatalf("registered with source %q: Register gives %q, States %q", source, state.Source, s.state("mailer").Source)
+		}
+	}
 }
 
 func registerStates(h *harness) {

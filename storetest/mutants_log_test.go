@@ -167,7 +167,7 @@ func appendBugs() []bug {
 				return got, errors.Join(err, ctx.Err())
 			}
 			m.onRegister = func(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
-				state, err := m.Store.Register(context.WithoutCancel(ctx), name, start)
+				state, err := m.Store.Register(context.WithoutCancel(ctx), r)
 				return state, errors.Join(err, ctx.Err())
 			}
 			m.onAdvance = func(ctx context.Context, lease pulse.Lease, p pulse.Progress) error {

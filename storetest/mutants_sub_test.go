@@ -230,23 +230,30 @@ func controlBugs() []bug {
 	return []bug{
 		{"the cursor is set at start", func(m *mutant) {
 			m.onRegister = func(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
-				if start > 0 {
-					start++
+				if r.Start > 0 {
+					r.Start++
 				}
 				return m.Store.Register(ctx, r)
 			}
 		}, []string{"Register sets the cursor before start"}},
 		{"now is the beginning", func(m *mutant) {
 			m.onRegister = func(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
-				return m.Store.Register(ctx, name, max(start, pulse.Beginning))
+				r.Start = max(r.Start, pulse.Beginning)
+				return m.Store.Register(ctx, r)
 			}
 		}, []string{"Register from Now means after the present head"}},
 		{"registering again starts again", func(m *mutant) {
 			m.onRegister = func(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
-				_ = m.Store.Control(ctx, name, pulse.Control{Drop: true})
+				_ = m.Store.Control(ctx, r.Name, pulse.Control{Drop: true})
 				return m.Store.Register(ctx, r)
 			}
 		}, []string{"Register of an existing subscription returns what is stored and changes nothing"}},
+		{"the source of a subscription is forgotten", func(m *mutant) {
+			m.onRegister = func(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
+				r.Source = ""
+				return m.Store.Register(ctx, r)
+			}
+		}, []string{"Register keeps the source, and replaces that of an existing subscription"}},
 		{"subscriptions come in any order", func(m *mutant) {
 			m.onStates = func(ctx context.Context) ([]pulse.SubscriptionState, error) {
 				states, err := m.Store.States(ctx)

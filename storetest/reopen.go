@@ -120,7 +120,10 @@ func closeAll(h *harness) {
 		lease := pulse.Lease{Name: "mailer", Holder: "instance-a"}
 		calls["Acquire"] = func() error { _, err := k.Acquire(h.ctx, lease, long); return err }
 		calls["Release"] = func() error { return k.Release(h.ctx, lease) }
-		calls["Register"] = func() error { _, err := k.Register(h.ctx, pulse.Registration{Name: "mailer", Start: pulse.Now}); return err }
+		calls["Register"] = func() error {
+			_, err := k.Register(h.ctx, pulse.Registration{Name: "mailer", Start: pulse.Now})
+			return err
+		}
 		calls["States"] = func() error { _, err := k.States(h.ctx); return err }
 		calls["Control"] = func() error { return k.Control(h.ctx, "mailer", pulse.Control{Resume: true}) }
 		calls["Advance"] = func() error { return k.Advance(h.ctx, lease, pulse.Progress{}) }

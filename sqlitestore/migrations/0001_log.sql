@@ -80,6 +80,7 @@ CREATE TABLE progress (
 
 CREATE TABLE subscriptions (
     name         TEXT PRIMARY KEY,
+    source       TEXT NOT NULL, -- the destination whose broker feeds it, '' for the log
     generation   INTEGER NOT NULL,
     revision     INTEGER NOT NULL,
     paused_until INTEGER, -- NULL when not paused
