@@ -23,13 +23,17 @@ step_lint() {
 	go test -count=1 -run '^TestImports' .
 }
 
-# SQLite translated to Go is about twenty times slower under the race detector: its package runs its short tests there.
+# SQLite translated to Go is about twenty times slower under the race detector: where it is used only the short tests run there.
+# The simulation has a step of its own.
 step_race() {
-	local packages
-	packages=$(go list ./... | grep -v -e '/sqlitestore$' -e '/internal/simulation$')
+	local all with without
+	all=$(go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | grep -v '^[^ ]*/simulation ')
+	with=$(grep -E '/sqlitestore( |$)' <<<"$all" | cut -d ' ' -f 1)
+	without=$(grep -vE '/sqlitestore( |$)' <<<"$all" | cut -d ' ' -f 1)
 	# shellcheck disable=SC2086 # one argument for each package
-	go test -race -short -count=1 ./sqlitestore
-	go test -race -count=1 $packages
+	go test -race -count=1 $without
+	# shellcheck disable=SC2086
+	go test -race -short -count=1 $with
 }
 
 step_sim() {
