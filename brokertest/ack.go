@@ -69,26 +69,32 @@ func ackBesideFetch(h *harness) {
 	envs := h.envelopes(200)
 	f := h.open(pulse.FeedConfig{Window: 20, Ordered: true})
 	h.publish(envs...)
+	f.ackBeside(envs)
+	f.close()
+	h.open(pulse.FeedConfig{Ordered: true}).nothing("all was acknowledged")
+}
+
+// ackBeside takes envs, while another goroutine acknowledges what came.
+func (f *feed) ackBeside(envs []pulse.Envelope) {
+	f.Helper()
 	fetched := make(chan pulse.Message, len(envs))
 	var acks sync.WaitGroup
+	defer acks.Wait()
+	defer close(fetched)
 	acks.Go(func() {
 		for msg := range fetched {
-			if err := f.Ack(h.ctx, []pulse.Message{msg}); err != nil {
-				h.Errorf("ack: %v", err)
+			if err := f.Ack(f.ctx, []pulse.Message{msg}); err != nil {
+				f.Errorf("ack: %v", err)
 			}
 		}
 	})
 	for _, env := range envs {
 		msgs := f.take(1)
 		if msgs[0].ID != env.ID {
-			h.Errorf("position %d came, want %d", msgs[0].Position, env.Position)
+			f.Errorf("position %d came, want %d", msgs[0].Position, env.Position)
 		}
 		fetched <- msgs[0]
 	}
-	close(fetched)
-	acks.Wait()
-	f.close()
-	h.open(pulse.FeedConfig{Ordered: true}).nothing("all was acknowledged")
 }
 
 func ackNever(h *harness) {

@@ -41,6 +41,8 @@ type Options struct {
 
 	// Keeps says that the broker keeps messages for subscriptions that are opened later. Otherwise the cases about that are skipped.
 	Keeps bool
+
+	patience time.Duration // how long a case waits for what must happen
 }
 
 // check is one sentence of the contract and what proves it.
@@ -75,6 +77,7 @@ func Run(t *testing.T, o Options) {
 	if o.Quiet == 0 {
 		o.Quiet = 150 * time.Millisecond
 	}
+	o.patience = 10 * time.Second
 	for _, g := range suite() {
 		t.Run(g.name, func(t *testing.T) {
 			for _, c := range g.checks {

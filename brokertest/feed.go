@@ -32,7 +32,7 @@ func feedWaits(h *harness) {
 	started := make(chan struct{})
 	fetched := make(chan []pulse.Message, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(h.ctx, patience)
+		ctx, cancel := context.WithTimeout(h.ctx, h.options.patience)
 		defer cancel()
 		close(started)
 		msgs, err := f.Fetch(ctx, 10)
@@ -68,7 +68,7 @@ func feedContext(h *harness) {
 		if !errors.Is(err, context.Canceled) {
 			h.Fatalf("Fetch whose context was cancelled gives %v, want a context.Canceled", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(h.options.patience):
 		h.Fatal("Fetch did not end with its context")
 	}
 }
@@ -91,7 +91,7 @@ func feedMax(h *harness) {
 	f := h.open(pulse.FeedConfig{Ordered: true})
 	envs := h.envelopes(7)
 	h.publish(envs...)
-	ctx, cancel := context.WithTimeout(h.ctx, patience)
+	ctx, cancel := context.WithTimeout(h.ctx, h.options.patience)
 	defer cancel()
 	msgs, err := f.Fetch(ctx, 3)
 	h.ok(err)
@@ -156,7 +156,7 @@ func feedShares(h *harness) {
 	envs := h.envelopes(40)
 	h.publish(envs...)
 	came := make(map[uuid.UUID]int)
-	for deadline := time.Now().Add(patience); len(came) < len(envs) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(h.options.patience); len(came) < len(envs) && time.Now().Before(deadline); {
 		for _, f := range []*feed{one, two} {
 			ctx, cancel := context.WithTimeout(h.ctx, h.options.Quiet)
 			msgs, err := f.Fetch(ctx, 5)
@@ -195,7 +195,7 @@ func feedClosed(h *harness) {
 	f := h.open(pulse.FeedConfig{})
 	h.publish(h.envelopes(1)...)
 	f.close()
-	ctx, cancel := context.WithTimeout(h.ctx, patience)
+	ctx, cancel := context.WithTimeout(h.ctx, h.options.patience)
 	defer cancel()
 	if msgs, err := f.Fetch(ctx, 1); err == nil || ctx.Err() != nil {
 		h.Fatalf("Fetch after Close gives %v and %v, want an error at once", positions(msgs), err)

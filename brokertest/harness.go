@@ -5,13 +5,9 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/edupulse-live/pulse"
 )
-
-// patience is how long a case waits for what must happen.
-const patience = 10 * time.Second
 
 // harness is one case at work on its own destination.
 type harness struct {
@@ -66,7 +62,7 @@ func (h *harness) publish(envs ...pulse.Envelope) {
 // batch publishes envs and checks the form of the answer.
 func (h *harness) batch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
 	h.Helper()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, h.options.patience)
 	defer cancel()
 	results := h.Publisher.PublishBatch(ctx, envs)
 	if len(results) != len(envs) {
@@ -109,7 +105,7 @@ func (h *harness) open(cfg pulse.FeedConfig) *feed {
 	if cfg.Start == 0 {
 		cfg.Start = pulse.Beginning
 	}
-	ctx, cancel := context.WithTimeout(h.ctx, patience)
+	ctx, cancel := context.WithTimeout(h.ctx, h.options.patience)
 	defer cancel()
 	open, err := h.Source.Open(ctx, cfg)
 	h.ok(err)
@@ -140,7 +136,7 @@ func (f *feed) close() {
 // take fetches until it has n messages.
 func (f *feed) take(n int) []pulse.Message {
 	f.Helper()
-	ctx, cancel := context.WithTimeout(f.ctx, patience)
+	ctx, cancel := context.WithTimeout(f.ctx, f.options.patience)
 	defer cancel()
 	var msgs []pulse.Message
 	for len(msgs) < n {
@@ -173,7 +169,7 @@ func (f *feed) nothing(why string) {
 // ack acknowledges messages.
 func (f *feed) ack(msgs ...pulse.Message) {
 	f.Helper()
-	ctx, cancel := context.WithTimeout(f.ctx, patience)
+	ctx, cancel := context.WithTimeout(f.ctx, f.options.patience)
 	defer cancel()
 	f.ok(f.Ack(ctx, msgs))
 }
