@@ -20,7 +20,7 @@ race: ## tests under the race detector
 sim: ## random schedules of faults; PULSE_SIM_SCHEDULES sets how many
 	@scripts/test.sh sim
 
-fuzz: ## each fuzz target for FUZZTIME (default 5s)
+fuzz: ## each fuzz target for FUZZTIME: executions (20000x) or a time (1m)
 	@scripts/test.sh fuzz
 
 bench: build ## measure this machine, as for the table in README.md

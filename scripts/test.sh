@@ -4,7 +4,7 @@
 #   scripts/test.sh [setup] [lint] [race] [sim] [fuzz] [tests]
 #
 # PULSE_SIM_SCHEDULES  schedules the simulation runs (2000)
-# FUZZTIME             how long each fuzz target runs (5s)
+# FUZZTIME             how long each fuzz target runs: executions (20000x) or a time (1m)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -45,7 +45,7 @@ step_fuzz() {
 	grep -rlE '^func Fuzz[A-Z]' --include='*_test.go' . | xargs -r -n1 dirname | sort -u | while read -r dir; do
 		go test -list '^Fuzz' "$dir" | grep '^Fuzz' | while read -r target; do
 			echo "$dir $target"
-			go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-5s}" "$dir" </dev/null
+			go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-20000x}" "$dir" </dev/null
 		done
 	done
 }
