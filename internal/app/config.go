@@ -117,7 +117,9 @@ func LoadConfig(in Inputs) (Config, error) {
 	}
 	var err error
 	if cfg.Failpoints, err = failpoint.Parse(in.Getenv(FailpointVariable)); err != nil {
-		problems = append(problems, Problem{"variable " + FailpointVariable, err.Error()})
+		for what := range strings.SplitSeq(err.Error(), "\n") {
+			problems = append(problems, Problem{"variable " + FailpointVariable, what})
+		}
 	}
 	if len(problems) > 0 {
 		return Config{}, &ConfigError{problems}

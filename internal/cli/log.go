@@ -79,6 +79,13 @@ func (o *logOptions) check(cmd *cobra.Command) (pulse.Query, error) {
 func (env *environment) log(ctx context.Context, a *app.App, q pulse.Query, opts logOptions) error {
 	p := env.newEventPrinter()
 	left := q.Limit
+	if !opts.follow {
+		info, err := a.Store.Info(ctx)
+		if err != nil {
+			return err
+		}
+		q.Through = info.Head // what is emitted meanwhile could go on for ever
+	}
 	if opts.tail > 0 {
 		envs, next, err := readTail(ctx, a.Store, q, opts.tail)
 		if err != nil {

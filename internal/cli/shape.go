@@ -48,6 +48,7 @@ func orAbsent(id uuid.UUID) *uuid.UUID {
 
 type subscriptionJSON struct {
 	Name        string         `json:"name"`
+	Source      string         `json:"source,omitempty"` // the destination whose broker feeds it; absent: the log
 	Generation  int            `json:"generation"`
 	Cursor      pulse.Position `json:"cursor"`
 	Lag         int64          `json:"lag"`
@@ -63,7 +64,7 @@ type subscriptionJSON struct {
 
 func toSubscriptionJSON(s *pulse.SubscriptionState) subscriptionJSON {
 	j := subscriptionJSON{
-		Name: s.Name, Generation: s.Generation, Cursor: s.Cursor.Position, Lag: s.Lag(),
+		Name: s.Name, Source: s.Source, Generation: s.Generation, Cursor: s.Cursor.Position, Lag: s.Lag(),
 		Retries: s.Retries, Waiting: s.Waiting, BlockedKeys: s.Blocked, DeadLetters: s.Dead,
 		Paused: !s.PausedUntil.IsZero(), PauseReason: s.PauseReason, Holder: s.Holder,
 	}

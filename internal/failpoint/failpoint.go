@@ -109,18 +109,17 @@ func (p *Points) Hit(name string) error {
 	if p == nil {
 		return nil
 	}
+	var err error
 	for _, a := range p.armed {
 		if a.name != name {
 			continue
 		}
-		if hit := a.hits.Add(1); a.nth != 0 && a.nth != hit {
-			continue
-		}
-		if err := p.act(a); err != nil {
-			return err
+		hit := a.hits.Add(1) // counted also when another entry acts
+		if err == nil && (a.nth == 0 || a.nth == hit) {
+			err = p.act(a)
 		}
 	}
-	return nil
+	return err
 }
 
 func (p *Points) act(a *armed) error {

@@ -1,0 +1,157 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/memstore"
+)
+
+// sickStore is a store in memory that tells of illnesses a sound one cannot have.
+type sickStore struct {
+	*memstore.Store
+	states  []pulse.SubscriptionState
+	missing pulse.Position // left out of what Read returns
+	damage  error          // of CheckIntegrity
+	forged  bool           // Records returns events that were changed
+	epoch   int            // of the log; 0 for its own
+}
+
+func (s *sickStore) States(context.Context) ([]pulse.SubscriptionState, error) { return s.states, nil }
+
+func (s *sickStore) Info(ctx context.Context) (pulse.Info, error) {
+	info, err := s.Store.Info(ctx)
+	if s.epoch != 0 {
+		info.Epoch = s.epoch
+	}
+	return info, err
+}
+
+func (s *sickStore) CheckIntegrity(context.Context) error { return s.damage }
+
+func (s *sickStore) Read(ctx context.Context, q pulse.Query) (pulse.Page, error) {
+	page, err := s.Store.Read(ctx, q)
+	for i, e := range page.Envelopes {
+		if e.Position == s.missing {
+			page.Envelopes = append(page.Envelopes[:i:i], page.Envelopes[i+1:]...)
+			break
+		}
+	}
+	return page, err
+}
+
+// Records makes records anew, as a store with salts would give them.
+func (s *sickStore) Records(ctx context.Context, after pulse.Position, limit int) ([]pulse.Record, error) {
+	page, err := s.Store.Read(ctx, pulse.Query{After: after, Limit: min(limit, 2)})
+	if err != nil {
+		return nil, err
+	}
+	recs := make([]pulse.Record, len(page.Envelopes))
+	for i, e := range page.Envelopes {
+		recs[i] = pulse.Record{Envelope: e, Origin: "test"}
+		if err := recs[i].Commit(); err != nil {
+			return nil, err
+		}
+	}
+	if s.forged && after > 0 {
+		recs[0].Data = []byte(`{"forged":true}`)
+	}
+	return recs, nil
+}
+
+func TestDoctorFindsWhatIsWrong(t *testing.T) {
+	const n = 5
+	handled := func(p pulse.Position) pulse.SubscriptionState {
+		return pulse.SubscriptionState{Name: "mailer", Head: n, Cursor: pulse.Cursor{Epoch: 1, Position: p}}
+	}
+	with := func(s pulse.SubscriptionState, change func(*pulse.SubscriptionState)) []pulse.SubscriptionState {
+		change(&s)
+		return []pulse.SubscriptionState{s}
+	}
+	for name, tc := range map[string]struct {
+		sick sickStore
+		want string // one finding
+	}{
+		"sound": {sickStore{states: []pulse.SubscriptionState{handled(3)}}, "ok subscription mailer: 2 events behind"},
+		"cursor ahead of the log": {
+			sickStore{states: []pulse.SubscriptionState{handled(9)}},
+			"fail subscription mailer: it has handled up to position 9, but the log ends at 5: the log was restored",
+		},
+		"another event at the cursor": {
+			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Cursor.Commitment = [32]byte{1} })},
+			"fail subscription mailer: the event at position 3 is not the one it has handled",
+		},
+		"an older epoch": {
+			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Cursor.Epoch = 4 }), epoch: 2},
+			"fail subscription mailer: it has seen epoch 4, but the log is in epoch 2",
+		},
+		"far behind": {
+			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Head = 20_003 })},
+			"warn subscription mailer: 20000 events behind",
+		},
+		"paused": {
+			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.PausedUntil, s.PauseReason = pulse.Forever, "move" })},
+			"warn subscription mailer: paused (move): pulse subscription resume mailer",
+		},
+		"paused for a while": {
+			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.PausedUntil = time.Now().Add(time.Hour) })},
+			"(no reason given)",
+		},
+		"blocked": {
+			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Blocked, s.Waiting = 2, 7 })},
+			"warn subscription mailer: 2 keys are held up, 7 deliveries wait behind them",
+		},
+		"dead letters": {
+			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Dead = 4 })},
+			"warn subscription mailer: 4 dead letters: pulse dead list mailer",
+		},
+		"a gap":            {sickStore{missing: 3}, "fail sequence: position 3 is missing"},
+		"a gap at the end": {sickStore{missing: n}, "fail sequence: position 5 is missing"},
+		"damage":           {sickStore{damage: errors.New("page 7 is torn")}, "fail integrity: page 7 is torn"},
+		"no damage":        {sickStore{}, "ok integrity: the file is sound"},
+		"a forged event":   {sickStore{forged: true}, "fail commitments: tampered: "},
+		"nothing forged":   {sickStore{}, "ok commitments: all 5 events are what was committed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := tc.sick
+			store.Store = memstore.New(nil)
+			bus, err := pulse.New(&store, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer bus.Close()
+			for range n {
+				if _, err := bus.Emit(t.Context(), pulse.Raw{Name: "a.b", Data: []byte(`{}`)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var got []string
+			d := &doctor{app: &App{Store: &store, Bus: bus, Config: sqliteAt("x.db")}, tell: func(f Finding) error {
+				got = append(got, string(f.Verdict)+" "+f.Check+": "+f.Detail)
+				return nil
+			}}
+			if err := d.examine(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			all := strings.Join(got, "\n")
+			if !strings.Contains(all, tc.want) {
+				t.Errorf("%q is missing in:\n%s", tc.want, all)
+			}
+			if strings.Contains(all, "fail") != strings.HasPrefix(tc.want, "fail") {
+				t.Errorf("other things are blamed too:\n%s", all)
+			}
+		})
+	}
+}
+
+func TestShowBytes(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 5 << 30: "5.0 GiB", 1 << 63: "8192.0 PiB"} {
+		if got := showBytes(n); got != want {
+			t.Errorf("%d is shown as %s, want %s", n, got, want)
+		}
+	}
+}
