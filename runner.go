@@ -132,6 +132,9 @@ func (r *runner) session(ctx context.Context, lease Lease) (clean bool, err erro
 	if err != nil {
 		return true, err
 	}
+	if time.Until(state.PausedUntil) > 0 {
+		return true, nil // since it was looked at before taking the lease
+	}
 	if err := r.verify(ctx, &state); err != nil {
 		return true, err
 	}

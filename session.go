@@ -444,13 +444,17 @@ func (s *session) afterSave(err error) {
 	}
 }
 
-// pauseSelf pauses the subscription for a while, longer each time in a row.
+// pauseSelf pauses the subscription for a while, longer each time in a row. A longer pause that somebody made stays.
 func (s *session) pauseSelf(ctx context.Context) error {
 	s.wait = min(max(2*s.wait, pauseFirst), pauseMax)
 	s.bus.log.Warn("pulse: a subscription pauses", "subscription", s.sub.name, "for", s.wait, "reason", s.pause)
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	err := s.ports.subscriptions.Control(ctx, s.sub.name, Control{Pause: &Pause{Until: time.Now().Add(s.wait), Reason: s.pause}})
+	until := time.Now().Add(s.wait)
+	state, err := s.state(ctx)
+	if err == nil && state.PausedUntil.Before(until) {
+		err = s.ports.subscriptions.Control(ctx, s.sub.name, Control{Pause: &Pause{Until: until, Reason: s.pause}})
+	}
 	if errors.Is(err, ErrNotFound) {
 		return nil // dropped meanwhile: the next session finds out
 	}

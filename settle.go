@@ -40,13 +40,23 @@ func (s *session) settle(r *result) {
 	case r.aborted:
 		s.giveBack(it)
 	case r.behind:
-		s.follow(s.lane(it.env.Key), it)
+		s.notTried(it)
 	case isUnavailable(r.err):
 		s.giveBack(it)
 		s.pause, s.stopping = r.err.Error(), true
 	default:
 		s.failedAttempt(it, r.err, r.stack)
 	}
+}
+
+// notTried puts a delivery behind an earlier one of its key that failed in the same batch.
+func (s *session) notTried(it *item) {
+	if it.row != nil { // it was taken for hung with the others
+		it.row.Attempt, it.row.Error, it.row.FailedAt = it.attempt-1, "", time.Time{}
+	}
+	l := s.lane(it.env.Key)
+	s.follow(l, it)
+	s.advanceLane(l) // the one before it may hold up nobody
 }
 
 // handled books a success.
@@ -145,7 +155,7 @@ func (s *session) advanceLane(l *lane) {
 	case l.busy:
 	case len(l.rows) > 0:
 		head := l.rows[0]
-		if head.row.Status == StatusDead {
+		if _, runs := s.running[head]; runs || head.row.Status == StatusDead {
 			return
 		}
 		l.busy = true // waiting for its time counts too
@@ -240,12 +250,13 @@ func (s *session) adopt(row *DeliveryState) {
 	if row.Status == StatusRunning {
 		s.interrupted(it)
 	}
+	if row.Lane == "" && row.Status != StatusDead {
+		row.Lane = s.laneKey(&it.env) // skipped once and now to be tried again: in its place
+	}
 	switch {
 	case row.Lane != "":
-		it.lane = s.lane(row.Lane)
-		it.lane.insert(it)
-	case row.Status == StatusDead:
-		delete(s.rows, row.Position)
+		s.block(it)
+	case row.Status == StatusDead: // by what interrupted says: saving it lets it go
 		s.passed[row.Position] = struct{}{}
 	default:
 		s.due.push(it)
@@ -262,8 +273,11 @@ func (s *session) interrupted(it *item) {
 	}
 	it.row.Status, it.row.Due = s.verdict(it, err, now)
 	it.row.FailedAt = now
-	if it.row.Status == StatusDead && s.sub.skipFailed {
-		it.row.Lane = ""
+	if it.row.Status == StatusDead {
+		s.bus.log.Error("pulse: dead letter", "subscription", s.sub.name, "event", it.row.Name, "position", it.row.Position, "attempts", it.row.Attempt, "error", it.row.Error)
+		if s.sub.skipFailed {
+			it.row.Lane = ""
+		}
 	}
 	s.dirty[it.row.Position] = struct{}{}
 }

@@ -100,8 +100,8 @@ func (s *session) renew(ctx context.Context) {
 func (s *session) worker(ctx context.Context) {
 	var items []*item
 	defer func() {
-		if items != nil { // the handler ended the goroutine with runtime.Goexit, as t.FailNow does
-			s.results <- all(items, result{err: errors.New("the handler called runtime.Goexit")})
+		if items != nil {
+			s.results <- all(items, result{err: errGoexit})
 			go s.worker(ctx)
 		}
 	}()
@@ -201,9 +201,10 @@ func (s *session) attempt(ctx context.Context, route *route, items []*item) resu
 		r.stack, r.err = s.call(handling, route, items, nil)
 	}
 	switch {
-	case r.err == nil:
+	case r.err == nil && r.session == nil:
 	case ctx.Err() != nil:
-		r.aborted = true
+		r = result{aborted: true}
+	case r.err == nil:
 	case errors.Is(handling.Err(), context.DeadlineExceeded):
 		r.err = fmt.Errorf("timeout of %s exceeded: %w", s.sub.timeout, r.err)
 	}
@@ -224,7 +225,7 @@ func (s *session) attemptInTx(ctx context.Context, route *route, items []*item) 
 	})
 	switch {
 	case r.err != nil || err == nil:
-	case !called && ctx.Err() == nil, errors.Is(err, ErrUnknown), errors.Is(err, ErrFenced):
+	case !called, errors.Is(err, ErrUnknown), errors.Is(err, ErrFenced):
 		r.session = err // redelivered, the inbox tells what happened
 	default:
 		r.err = err // the handler left a transaction that cannot commit
@@ -255,29 +256,43 @@ func (s *session) unseen(ctx context.Context, tx Tx, items []*item) ([]*item, er
 	return unseen, nil
 }
 
-// call calls the handler and turns a panic, also runtime.Goexit, into an error.
+// errGoexit is the answer of a handler that ends its goroutine, as t.FailNow does.
+var errGoexit = errors.New("the handler called runtime.Goexit")
+
+// call calls the handler. For a batch it does so in a goroutine of its own: should the handler end it, the batch can still be split.
 func (s *session) call(ctx context.Context, route *route, items []*item, tx Tx) (stack string, err error) {
 	sc := &scope{bus: s.bus, cause: items[0].env.ID, correlation: items[0].env.Correlation, tx: tx}
 	ctx = context.WithValue(ctx, scopeKey{}, sc)
 	defer sc.over.Store(true)
+	if route.batch == nil {
+		return s.handle(ctx, route, items)
+	}
+	err = errGoexit
+	returned := make(chan struct{})
+	go func() {
+		defer close(returned)
+		stack, err = s.handle(ctx, route, items)
+	}()
+	<-returned
+	return stack, err
+}
+
+// handle calls the handler and turns a panic into an error.
+func (s *session) handle(ctx context.Context, route *route, items []*item) (stack string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			stack, err = string(debug.Stack()), fmt.Errorf("the handler panicked: %v", p)
 		}
 	}()
-	return "", s.handle(ctx, route, items)
-}
-
-func (s *session) handle(ctx context.Context, route *route, items []*item) error {
 	if route.batch == nil {
 		d := s.delivery(items[0])
-		return route.handle(ctx, &d)
+		return "", route.handle(ctx, &d)
 	}
 	ds := make([]Delivery, len(items))
 	for i, it := range items {
 		ds[i] = s.delivery(it)
 	}
-	return route.batch(ctx, ds)
+	return "", route.batch(ctx, ds)
 }
 
 func (s *session) delivery(it *item) Delivery {
