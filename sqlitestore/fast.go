@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 
@@ -14,6 +15,7 @@ type fast struct {
 	conn                               any // the driver's connection that the statements belong to
 	begin, commit, rollback, one, many driver.StmtExecContext
 	args                               []driver.NamedValue
+	close                              []func() error // the connection is not really closed before its statements are
 }
 
 // errRepeats: an id is stored already.
@@ -107,10 +109,26 @@ func (s *Store) fastOn(ctx context.Context, dc any) (*fast, error) {
 		if *to, ok = st.(driver.StmtExecContext); !ok {
 			return nil, errors.New("the SQLite driver cannot execute statements")
 		}
+		f.close = append(f.close, st.Close)
 	}
 	f.conn = dc
 	s.fast = f
 	return &s.fast, nil
+}
+
+// retire closes the statements. The caller holds conn and gives it back.
+func (s *Store) retire(conn *sql.Conn) error {
+	return conn.Raw(func(dc any) error {
+		if s.fast.conn != dc {
+			return nil
+		}
+		var errs []error
+		for _, closeOne := range s.fast.close {
+			errs = append(errs, closeOne())
+		}
+		s.fast = fast{}
+		return errors.Join(errs...)
+	})
 }
 
 // run executes a statement without parameters. None of them takes long, so they do not depend on a context.

@@ -1,16 +1,15 @@
 package sqlitestore
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	lib "modernc.org/sqlite/lib"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -22,7 +21,7 @@ const applicationID = 0x50756c73
 type identity struct {
 	application uint32
 	schema      uint32 // our version of the tables
-	cookie      uint32 // 0 while there never were any tables
+	tables      int    // with indexes and triggers
 }
 
 // blank is a database without content: made by a process that was killed right then, or by hand.
@@ -39,8 +38,10 @@ func (id identity) refusal() error {
 	return nil
 }
 
-// inspect decides whether the file at path may be opened for writing, before SQLite touches it, and creates it when
-// there is none. It returns the absolute path.
+// inspect decides whether the file at path, if there is one, may be opened for writing. It returns the absolute path.
+//
+// It never opens the file itself: closing a file takes away all POSIX locks that the process has on it, SQLite's
+// in other connections among them. SQLite knows how to avoid that.
 func inspect(ctx context.Context, path string) (string, error) {
 	if path == "" || path == ":memory:" {
 		return "", fmt.Errorf("%w: the store needs a file: give its path, or use memstore", pulse.ErrInvalid)
@@ -49,74 +50,49 @@ func inspect(ctx context.Context, path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", pulse.ErrInvalid, err)
 	}
+	if dir, err := os.Stat(filepath.Dir(abs)); errors.Is(err, fs.ErrNotExist) || err == nil && !dir.IsDir() {
+		return "", fmt.Errorf("%w: the directory does not exist: create it first", pulse.ErrInvalid)
+	}
+	if err := writable(filepath.Dir(abs)); err != nil {
+		return "", fmt.Errorf("%w: the directory is read-only, and SQLite needs to create files in it: give this process the right to write it: %w", pulse.ErrStore, err)
+	}
 	info, err := os.Stat(abs)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return abs, create(abs)
+		return abs, nil
 	case err != nil:
-		return "", unusable(err)
+		return "", fmt.Errorf("%w: %w", pulse.ErrStore, err)
 	case !info.Mode().IsRegular():
 		return "", fmt.Errorf("%w: is not a regular file: give the path of a database file", pulse.ErrInvalid)
 	}
-	f, err := os.OpenFile(abs, os.O_RDWR, 0)
-	if err != nil {
-		return "", unusable(err)
+	if err := writable(abs); err != nil {
+		return "", fmt.Errorf("%w: the file is read-only: give this process the right to write it: %w", pulse.ErrStore, err)
 	}
-	defer f.Close()
 	if info.Size() == 0 {
 		return abs, nil
 	}
-	return abs, examine(ctx, abs, f)
+	return abs, examine(ctx, abs)
 }
 
-// create makes an empty file, which is a valid empty database: so the file SQLite opens exists in every case.
-func create(abs string) error {
-	f, err := os.OpenFile(abs, os.O_RDWR|os.O_CREATE, 0o600)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: the directory does not exist: create it first", pulse.ErrInvalid)
-	}
-	if err != nil {
-		return unusable(err)
-	}
-	return f.Close()
-}
-
-// unusable says that the operating system refused.
-func unusable(err error) error {
-	if errors.Is(err, fs.ErrPermission) || isReadOnly(err) {
-		return fmt.Errorf("%w: the file or its directory is read-only: give this process the right to write both: %w", pulse.ErrStore, err)
-	}
-	return fmt.Errorf("%w: %w", pulse.ErrStore, err)
-}
-
-// examine looks at the header of a file that is not empty.
-func examine(ctx context.Context, abs string, f io.ReaderAt) error {
-	const headerSize = 100
-	header := make([]byte, headerSize)
-	n, err := f.ReadAt(header, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return unusable(err)
-	}
-	if n < headerSize || !bytes.HasPrefix(header, []byte("SQLite format 3\x00")) {
+// examine looks at a file that is not empty.
+func examine(ctx context.Context, abs string) error {
+	id, err := identify(ctx, abs, "&immutable=1") // leaves the -wal file alone, and makes none
+	if code, _ := codeOf(err); code == lib.SQLITE_NOTADB {
 		return fmt.Errorf("%w: is not an SQLite database; nothing was changed", pulse.ErrInvalid)
 	}
-	id := identity{
-		application: binary.BigEndian.Uint32(header[68:]),
-		schema:      binary.BigEndian.Uint32(header[60:]),
-		cookie:      binary.BigEndian.Uint32(header[40:]),
+	if wal, statErr := os.Stat(abs + "-wal"); statErr == nil && wal.Size() > 0 && id.application != applicationID {
+		// The file may be older than what the -wal file says: somebody is just creating a store, or was killed while doing so.
+		id, err = identify(ctx, abs, "&_busy_timeout=5000")
 	}
-	if wal, err := os.Stat(abs + "-wal"); err == nil && wal.Size() > 0 && id.application != applicationID {
-		// The header may be older than what the WAL says: somebody is just creating a store, or was killed while doing so.
-		if id, err = identify(ctx, abs); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	return id.refusal()
 }
 
-// identify asks SQLite, which reads the WAL as well. It does not write to the file.
-func identify(ctx context.Context, abs string) (identity, error) {
-	db, err := sql.Open("sqlite", dsn(abs, "ro")+"&_busy_timeout=5000&_query_only=1")
+// identify asks SQLite for what the header says, on a connection that cannot write to the file.
+func identify(ctx context.Context, abs, options string) (identity, error) {
+	db, err := sql.Open("sqlite", dsn(abs, "ro")+options)
 	if err != nil {
 		return identity{}, err
 	}
@@ -129,9 +105,9 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// identityOf asks SQLite for what the header says.
+// identityOf asks db for what the header says.
 func identityOf(ctx context.Context, db querier) (id identity, err error) {
 	err = db.QueryRowContext(ctx, `SELECT a.application_id, u.user_version, (SELECT count(*) FROM sqlite_schema)
-		FROM pragma_application_id AS a, pragma_user_version AS u`).Scan(&id.application, &id.schema, &id.cookie)
+		FROM pragma_application_id AS a, pragma_user_version AS u`).Scan(&id.application, &id.schema, &id.tables)
 	return id, err
 }

@@ -56,6 +56,7 @@ type Store struct {
 	mu     sync.Mutex
 	closed bool
 	calls  sync.WaitGroup // running methods; grows under mu while not closed
+	open   int            // transactions that have not ended
 }
 
 // A Store has every ability that a store can have.
@@ -107,7 +108,7 @@ func open(ctx context.Context, path string, opts *Options) (*Store, error) {
 
 // openDB returns a pool of at most n connections. Nothing is opened yet.
 func openDB(abs string, n int, options string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite", dsn(abs, "rw")+
+	db, err := sql.Open("sqlite", dsn(abs, "rwc")+
 		"&_synchronous=FULL"+
 		"&_pragma=wal_autocheckpoint("+strconv.Itoa(checkpointPages)+")"+
 		"&_pragma=journal_size_limit("+strconv.Itoa(journalSizeLimit)+")"+
@@ -193,10 +194,33 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.calls.Wait()
-	if err := s.closeFiles(); err != nil {
+	s.mu.Lock()
+	idle := s.open == 0 // else a function given to Transact still runs, and its end retires the connection
+	s.mu.Unlock()
+	var err error
+	if idle {
+		err = s.retireWriter()
+	}
+	if err = errors.Join(err, s.closeFiles()); err != nil {
 		return fail("close", err)
 	}
 	return nil
+}
+
+// count changes the number of open transactions and reports whether the store was closed.
+func (s *Store) count(change int) (closed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open += change
+	return s.closed
+}
+
+func (s *Store) retireWriter() error {
+	conn, err := s.writer.Conn(context.Background()) // free, or about to be
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.retire(conn), conn.Close())
 }
 
 // closeFiles closes the readers first: the last connection moves the WAL into the file, which readers may not.

@@ -7,8 +7,11 @@ import (
 	"syscall"
 )
 
-// isReadOnly tells that the whole file system is mounted read-only.
-func isReadOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
+// writable returns an error when this process may not write to a file or directory. It does not open it.
+func writable(path string) error {
+	const writeOK = 2 // W_OK of access(2)
+	return syscall.Access(path, writeOK)
+}
 
 // processGone reports that no process of this machine has the id pid.
 func processGone(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }

@@ -56,9 +56,14 @@ func (s *Store) begin(ctx context.Context, level synchronous) (tx *sql.Tx, end f
 		_ = conn.Close()
 		return nil, nil, err
 	}
+	s.count(1)
 	return tx, func() {
 		_ = tx.Rollback()
+		if s.count(0) {
+			_ = s.retire(conn)
+		}
 		_ = conn.Close()
+		s.count(-1)
 	}, nil
 }
 
@@ -78,13 +83,13 @@ func (s *Store) connect(ctx context.Context, level synchronous) (*sql.Conn, erro
 	return conn, nil
 }
 
-// awaitLock repeats begin while another process holds the lock, as long as ctx allows. It is used instead of SQLite's own
+// awaitLock repeats step while another process holds the lock, as long as ctx allows. It is used instead of SQLite's own
 // waiting, which sleeps ten times longer and cannot be cancelled without giving up the connection.
-func awaitLock(ctx context.Context, begin func() error) error {
+func awaitLock(ctx context.Context, step func() error) error {
 	const longest = 10 * time.Millisecond
 	var deadline time.Time
 	for pause := 500 * time.Microsecond; ; pause = min(2*pause, longest) {
-		err := begin()
+		err := step()
 		if err == nil || !isBusy(err) {
 			return err
 		}
