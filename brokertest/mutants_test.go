@@ -53,8 +53,10 @@ func cannot(n int, outcome pulse.Outcome) []pulse.Result {
 
 func publisherBugs() []bug {
 	return []bug{
-		{"a result is missing", eachResult(func(rs []pulse.Result) []pulse.Result { return rs[:max(len(rs)-1, 0)] }),
-			[]string{"PublishBatch returns one result for each envelope, in order"}},
+		{
+			"a result is missing", eachResult(func(rs []pulse.Result) []pulse.Result { return rs[:max(len(rs)-1, 0)] }),
+			[]string{"PublishBatch returns one result for each envelope, in order"},
+		},
 		{"results are in reverse", eachResult(func(rs []pulse.Result) []pulse.Result {
 			slices.Reverse(rs)
 			return rs
@@ -201,8 +203,10 @@ func contentBugs() []bug {
 				return r
 			}, e.Key)
 		}), []string{"text comes exactly"}},
-		{"times are in milliseconds", eachEnvelope(func(e *pulse.Envelope) { e.OccurredAt = e.OccurredAt.Truncate(time.Millisecond) }),
-			[]string{"times come in microseconds, in UTC"}},
+		{
+			"times are in milliseconds", eachEnvelope(func(e *pulse.Envelope) { e.OccurredAt = e.OccurredAt.Truncate(time.Millisecond) }),
+			[]string{"times come in microseconds, in UTC"},
+		},
 		{"payloads are cut", eachEnvelope(func(e *pulse.Envelope) { e.Data = e.Data[:min(len(e.Data), 64<<10)] }), []string{"a large payload comes whole"}},
 	}
 }
@@ -265,8 +269,10 @@ func feedBugs() []bug {
 				}
 			}
 		}, []string{"a message may come again many times"}},
-		{"an ordered subscription is shared", eachOpen(func(c *pulse.FeedConfig) { c.Ordered = false }),
-			[]string{"an ordered subscription delivers to one open feed at a time"}},
+		{
+			"an ordered subscription is shared", eachOpen(func(c *pulse.FeedConfig) { c.Ordered = false }),
+			[]string{"an ordered subscription delivers to one open feed at a time"},
+		},
 		{"the beginning is now", eachOpen(func(c *pulse.FeedConfig) { c.Start = pulse.Now }), []string{
 			"a new subscription from the beginning gets what was published before", "a new subscription from a position gets nothing before it",
 		}},

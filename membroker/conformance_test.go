@@ -14,9 +14,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
 	for name, opts := range map[string]membroker.Options{
-		"unlimited": {},
-		"limited":   {MaxBatch: 10, MaxBytes: 1 << 20},
-		"one":       {MaxBatch: 1},
+		"large batches": {MaxBytes: 1 << 20},
+		"small batches": {MaxBatch: 10, MaxBytes: 1 << 20},
+		"one by one":    {MaxBatch: 1, MaxBytes: 1 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, brokertest.Options{

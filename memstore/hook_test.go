@@ -91,17 +91,31 @@ func writes() []write {
 		})
 	}
 	return []write{
-		{"Append", []string{memstore.AppendBefore}, memstore.AppendAfter, pulse.ErrUnknown,
-			func(ctx context.Context, f *faulty) error { return f.Append(ctx, []pulse.Record{f.rec}) }, events},
-		{"Transact", []string{memstore.TransactBegin, memstore.TxAppendBefore, memstore.TxAppendAfter, memstore.TransactBeforeCommit},
-			memstore.TransactAfterCommit, pulse.ErrUnknown, appending, events},
-		{"Mark", []string{memstore.MarkBefore, memstore.MarkAfter}, memstore.TransactAfterCommit, pulse.ErrUnknown,
+		{
+			"Append",
+			[]string{memstore.AppendBefore},
+			memstore.AppendAfter, pulse.ErrUnknown,
+			func(ctx context.Context, f *faulty) error { return f.Append(ctx, []pulse.Record{f.rec}) }, events,
+		},
+		{
+			"Transact",
+			[]string{memstore.TransactBegin, memstore.TxAppendBefore, memstore.TxAppendAfter, memstore.TransactBeforeCommit},
+			memstore.TransactAfterCommit, pulse.ErrUnknown, appending, events,
+		},
+		{
+			"Mark",
+			[]string{memstore.MarkBefore, memstore.MarkAfter},
+			memstore.TransactAfterCommit, pulse.ErrUnknown,
 			func(ctx context.Context, f *faulty) error { _, err := mark(ctx, f, 5); return err },
 			func(t *testing.T, f *faulty) bool {
 				seen, err := mark(t.Context(), f, 5)
 				return err == nil && len(seen) == 1
-			}},
-		{"Acquire", []string{memstore.LeaseBefore}, memstore.LeaseAfter, pulse.ErrStore,
+			},
+		},
+		{
+			"Acquire",
+			[]string{memstore.LeaseBefore},
+			memstore.LeaseAfter, pulse.ErrStore,
 			func(ctx context.Context, f *faulty) error {
 				if err := f.Release(ctx, f.lease); err != nil {
 					return err
@@ -109,32 +123,53 @@ func writes() []write {
 				_, err := f.Acquire(ctx, pulse.Lease{Name: "mailer", Holder: "b"}, time.Hour)
 				return err
 			},
-			func(t *testing.T, f *faulty) bool { return f.state(t).Holder == "b" }},
-		{"Release", []string{memstore.ReleaseBefore}, memstore.ReleaseAfter, pulse.ErrStore,
+			func(t *testing.T, f *faulty) bool { return f.state(t).Holder == "b" },
+		},
+		{
+			"Release",
+			[]string{memstore.ReleaseBefore},
+			memstore.ReleaseAfter, pulse.ErrStore,
 			func(ctx context.Context, f *faulty) error { return f.Release(ctx, f.lease) },
-			func(t *testing.T, f *faulty) bool { return f.state(t).Holder == "" }},
-		{"Register", []string{memstore.RegisterBefore}, memstore.RegisterAfter, pulse.ErrStore,
+			func(t *testing.T, f *faulty) bool { return f.state(t).Holder == "" },
+		},
+		{
+			"Register",
+			[]string{memstore.RegisterBefore},
+			memstore.RegisterAfter, pulse.ErrStore,
 			func(ctx context.Context, f *faulty) error {
 				_, err := f.Register(ctx, pulse.Registration{Name: "search", Start: pulse.Now})
 				return err
 			},
-			func(t *testing.T, f *faulty) bool { s, err := f.States(t.Context()); return err == nil && len(s) == 2 }},
-		{"Control", []string{memstore.ControlBefore}, memstore.ControlAfter, pulse.ErrStore,
+			func(t *testing.T, f *faulty) bool { s, err := f.States(t.Context()); return err == nil && len(s) == 2 },
+		},
+		{
+			"Control",
+			[]string{memstore.ControlBefore},
+			memstore.ControlAfter, pulse.ErrStore,
 			func(ctx context.Context, f *faulty) error {
 				return f.Control(ctx, "mailer", pulse.Control{Pause: &pulse.Pause{Until: pulse.Forever}})
 			},
-			func(t *testing.T, f *faulty) bool { return f.state(t).PausedUntil.Equal(pulse.Forever) }},
-		{"Advance", []string{memstore.AdvanceBefore}, memstore.AdvanceAfter, pulse.ErrStore,
+			func(t *testing.T, f *faulty) bool { return f.state(t).PausedUntil.Equal(pulse.Forever) },
+		},
+		{
+			"Advance",
+			[]string{memstore.AdvanceBefore},
+			memstore.AdvanceAfter, pulse.ErrStore,
 			func(ctx context.Context, f *faulty) error {
 				return f.Advance(ctx, f.lease, pulse.Progress{Cursor: pulse.Cursor{Position: 9}})
 			},
-			func(t *testing.T, f *faulty) bool { return f.state(t).Cursor.Position == 9 }},
-		{"Settle", []string{memstore.SettleBefore}, memstore.SettleAfter, pulse.ErrStore,
+			func(t *testing.T, f *faulty) bool { return f.state(t).Cursor.Position == 9 },
+		},
+		{
+			"Settle",
+			[]string{memstore.SettleBefore},
+			memstore.SettleAfter, pulse.ErrStore,
 			func(ctx context.Context, f *faulty) error {
 				_, err := f.Settle(ctx, pulse.DeliveryQuery{}, pulse.SettleDrop)
 				return err
 			},
-			func(t *testing.T, f *faulty) bool { return f.state(t).Dead == 0 }},
+			func(t *testing.T, f *faulty) bool { return f.state(t).Dead == 0 },
+		},
 	}
 }
 

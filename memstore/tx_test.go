@@ -266,7 +266,7 @@ func TestReadLooksAtSomePositionsOnly(t *testing.T) {
 	if err := store.Append(t.Context(), recs); err != nil {
 		t.Fatal(err)
 	}
-	var q = pulse.Query{Name: "quiz.submitted"}
+	q := pulse.Query{Name: "quiz.submitted"}
 	empty := 0
 	for {
 		page, err := store.Read(t.Context(), q)

@@ -94,6 +94,7 @@ type mutant struct {
 	onAdvance  func(ctx context.Context, lease pulse.Lease, p pulse.Progress) error
 	onList     func(ctx context.Context, q pulse.DeliveryQuery) ([]pulse.DeliveryState, error)
 	onSettle   func(ctx context.Context, q pulse.DeliveryQuery, a pulse.Settlement) (int, error)
+	onIndex    func(ctx context.Context, limit int) (bool, error)
 	onClose    func() error
 	onReopen   func() pulse.Store
 }
@@ -203,6 +204,14 @@ func (m *mutant) Settle(ctx context.Context, q pulse.DeliveryQuery, a pulse.Sett
 	return m.Store.Settle(ctx, q, a)
 }
 
+// Index is that of a store which needs no index.
+func (m *mutant) Index(ctx context.Context, limit int) (bool, error) {
+	if m.onIndex != nil {
+		return m.onIndex(ctx, limit)
+	}
+	return false, ctx.Err()
+}
+
 func (m *mutant) Close() error {
 	if m.onClose != nil {
 		return m.onClose()
@@ -218,7 +227,7 @@ type bug struct {
 }
 
 func bugs() []bug {
-	return slices.Concat(appendBugs(), readBugs(), transactBugs(), markBugs(), leaseBugs(), controlBugs(), deliveryBugs(), lifeBugs())
+	return slices.Concat(appendBugs(), readBugs(), indexBugs(), transactBugs(), markBugs(), leaseBugs(), controlBugs(), deliveryBugs(), lifeBugs())
 }
 
 // options are stores with the bug in them; with it planted nowhere they keep the contract.
@@ -290,7 +299,7 @@ func (p plain) Read(ctx context.Context, q pulse.Query) (pulse.Page, error) {
 
 func TestCasesOfMissingAbilitiesAreSkipped(t *testing.T) {
 	o := Options{Open: func(testing.TB) pulse.Store { return plain{memstore.New(nil)} }}
-	optional := []string{"Transact", "Mark", "Lease", "Register", "Control", "Advance", "List", "Settle", "Reopen", "Close"}
+	optional := []string{"Index", "Transact", "Mark", "Lease", "Register", "Control", "Advance", "List", "Settle", "Reopen", "Close"}
 	for _, g := range suite() {
 		for _, c := range g.checks {
 			r := try(t, o, c)

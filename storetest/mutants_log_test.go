@@ -133,8 +133,10 @@ func appendBugs() []bug {
 				return m.Store.Append(ctx, recs)
 			}
 		}, []string{"a unit that was stored partly before is completed", "an id with other content is a ConflictError", "concurrent appends of one id with other contents store one of them"}},
-		{"circumstances are compared", eachRecord(func(r *pulse.Record) { r.TimeGiven = true }),
-			[]string{"a repeated id may differ in the circumstances of the call"}},
+		{
+			"circumstances are compared", eachRecord(func(r *pulse.Record) { r.TimeGiven = true }),
+			[]string{"a repeated id may differ in the circumstances of the call"},
+		},
 		{"a conflict has no details", func(m *mutant) {
 			m.onAppend = func(ctx context.Context, recs []pulse.Record) error {
 				if err := m.Store.Append(ctx, recs); errors.Is(err, pulse.ErrConflict) {
@@ -144,8 +146,10 @@ func appendBugs() []bug {
 				}
 			}
 		}, []string{"an id with other content is a ConflictError"}},
-		{"the origin is not looked at", eachRecord(func(r *pulse.Record) { r.Origin = "pulse/mem" }),
-			[]string{"a record of another origin is refused"}},
+		{
+			"the origin is not looked at", eachRecord(func(r *pulse.Record) { r.Origin = "pulse/mem" }),
+			[]string{"a record of another origin is refused"},
+		},
 		{"the limit is one byte too low", func(m *mutant) {
 			m.onAppend = func(ctx context.Context, recs []pulse.Record) error {
 				if slices.ContainsFunc(recs, func(r pulse.Record) bool { return r.Size() >= 512<<10 }) {
@@ -203,8 +207,10 @@ func appendBugs() []bug {
 				return info, err
 			}
 		}, []string{"after Info, events appended before are at or below Head"}},
-		{"failures leave gaps", gaps,
-			[]string{"positions are gapless, growing and immutable; who saw n has seen all before", "rolled back transactions leave no gap"}},
+		{
+			"failures leave gaps", gaps,
+			[]string{"positions are gapless, growing and immutable; who saw n has seen all before", "rolled back transactions leave no gap"},
+		},
 		{"a conflict is taken for stored", func(m *mutant) {
 			m.onAppend = func(ctx context.Context, recs []pulse.Record) error {
 				if err := m.Store.Append(ctx, recs); !errors.Is(err, pulse.ErrConflict) {
@@ -238,8 +244,10 @@ func appendBugs() []bug {
 			r.Data = b.Bytes()
 		}), []string{"payload bytes come back exactly"}},
 		{"text is trimmed", eachRecord(func(r *pulse.Record) { r.Key = strings.TrimSpace(r.Key) }), []string{"text comes back exactly", "Read selects by key, actor and correlation"}},
-		{"times are kept in milliseconds", eachRecord(func(r *pulse.Record) { r.OccurredAt = r.OccurredAt.Truncate(time.Millisecond) }),
-			[]string{"times keep microseconds, in UTC"}},
+		{
+			"times are kept in milliseconds", eachRecord(func(r *pulse.Record) { r.OccurredAt = r.OccurredAt.Truncate(time.Millisecond) }),
+			[]string{"times keep microseconds, in UTC"},
+		},
 		{"times come back as local time", eachPage(func(_ pulse.Query, p *pulse.Page) {
 			for i := range p.Envelopes {
 				p.Envelopes[i].OccurredAt = p.Envelopes[i].OccurredAt.In(time.FixedZone("local", 3600))
@@ -274,8 +282,10 @@ func readBugs() []bug {
 				q.Until = q.Until.Add(time.Microsecond)
 			}
 		}), []string{"Read selects by the time of occurrence, Since included, Until not"}},
-		{"After is included", eachQuery(func(q *pulse.Query) { q.After = max(q.After-1, 0) }),
-			[]string{"Read selects by position, After not included, Through included"}},
+		{
+			"After is included", eachQuery(func(q *pulse.Query) { q.After = max(q.After-1, 0) }),
+			[]string{"Read selects by position, After not included, Through included"},
+		},
 		{"with a key the times are not looked at", eachQuery(func(q *pulse.Query) {
 			if q.Key != "" {
 				q.Since, q.Until = time.Time{}, time.Time{}
@@ -288,8 +298,10 @@ func readBugs() []bug {
 				p.Next = p.Envelopes[n-1].Position
 			}
 		}), []string{"Next skips what does not match and never exceeds the head"}},
-		{"Next runs ahead", eachPage(func(q pulse.Query, p *pulse.Page) { p.Next++ }),
-			[]string{"Next skips what does not match and never exceeds the head", "Next stays at After when there is nothing beyond"}},
+		{
+			"Next runs ahead", eachPage(func(q pulse.Query, p *pulse.Page) { p.Next++ }),
+			[]string{"Next skips what does not match and never exceeds the head", "Next stays at After when there is nothing beyond"},
+		},
 		{"there is one page only", eachPage(func(q pulse.Query, p *pulse.Page) {
 			if q.After >= 1000 {
 				*p = pulse.Page{Next: q.After}
@@ -311,6 +323,27 @@ func readBugs() []bug {
 				return m.Store.Read(context.WithoutCancel(ctx), q)
 			}
 		}, []string{"Read with a cancelled context fails"}},
+	}
+}
+
+func indexBugs() []bug {
+	return []bug{
+		{"indexing never ends", func(m *mutant) {
+			m.onIndex = func(context.Context, int) (bool, error) { return true, nil }
+		}, []string{"Index comes to an end", "Index with a cancelled context fails"}},
+		{"what was appended since is not found by key", func(m *mutant) {
+			indexed := pulse.Position(0)
+			m.onIndex = func(ctx context.Context, limit int) (bool, error) {
+				info, err := m.Store.Info(ctx)
+				indexed = min(indexed+pulse.Position(limit), info.Head)
+				return indexed < info.Head, err
+			}
+			eachQuery(func(q *pulse.Query) {
+				if q.Key != "" && q.Through == 0 && indexed > 0 {
+					q.Through = indexed
+				}
+			})(m)
+		}, []string{"Index changes no answer, however far it got"}},
 	}
 }
 

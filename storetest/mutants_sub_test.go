@@ -148,15 +148,19 @@ func leaseBugs() []bug {
 				return m.Store.Acquire(ctx, lease, ttl)
 			}
 		}, []string{"a lease needs a registered subscription"}},
-		{"renewing cleans the lease", eachLease(func(asked pulse.Lease, got *pulse.Lease) { got.Unclean = got.Unclean && asked.Token == 0 }),
-			[]string{"renewing keeps Token, Generation and Unclean, and the lease"}},
+		{
+			"renewing cleans the lease", eachLease(func(asked pulse.Lease, got *pulse.Lease) { got.Unclean = got.Unclean && asked.Token == 0 }),
+			[]string{"renewing keeps Token, Generation and Unclean, and the lease"},
+		},
 		{"renewing gives a new token", eachLease(func(asked pulse.Lease, got *pulse.Lease) {
 			if asked.Token != 0 {
 				got.Token++
 			}
 		}), []string{"renewing keeps Token, Generation and Unclean, and the lease"}},
-		{"the lease tells no Revision", eachLease(func(_ pulse.Lease, got *pulse.Lease) { got.Revision = 0 }),
-			[]string{"a lease tells the Revision of when it was taken or last renewed"}},
+		{
+			"the lease tells no Revision", eachLease(func(_ pulse.Lease, got *pulse.Lease) { got.Revision = 0 }),
+			[]string{"a lease tells the Revision of when it was taken or last renewed"},
+		},
 		{"every lease is clean", eachLease(func(_ pulse.Lease, got *pulse.Lease) { got.Unclean = false }), []string{
 			"an expired lease can be taken, with a greater token, and is unclean", "Unclean stays until a holder releases",
 			"taking again under the same holder fences the former lease",
@@ -261,10 +265,14 @@ func controlBugs() []bug {
 				return states, err
 			}
 		}, []string{"States returns all subscriptions by name"}},
-		{"a negative lag is hidden", eachState(func(s *pulse.SubscriptionState) { s.Head = max(s.Head, s.Cursor.Position) }),
-			[]string{"a cursor ahead of the log shows as a negative lag"}},
-		{"a pause is kept in seconds", eachState(func(s *pulse.SubscriptionState) { s.PausedUntil = s.PausedUntil.Truncate(time.Second) }),
-			[]string{"a pause is kept until a time, with its reason"}},
+		{
+			"a negative lag is hidden", eachState(func(s *pulse.SubscriptionState) { s.Head = max(s.Head, s.Cursor.Position) }),
+			[]string{"a cursor ahead of the log shows as a negative lag"},
+		},
+		{
+			"a pause is kept in seconds", eachState(func(s *pulse.SubscriptionState) { s.PausedUntil = s.PausedUntil.Truncate(time.Second) }),
+			[]string{"a pause is kept until a time, with its reason"},
+		},
 		{"forever is not kept", eachState(func(s *pulse.SubscriptionState) {
 			if s.PausedUntil.Equal(pulse.Forever) {
 				s.PausedUntil = time.Time{}
@@ -297,8 +305,10 @@ func controlBugs() []bug {
 				return nil
 			}
 		}, []string{"Control of one subscription leaves the others alone", "Control of an unknown subscription is an ErrNotFound"}},
-		{"the Revision stands still", eachState(func(s *pulse.SubscriptionState) { s.Revision = 1 }),
-			[]string{"each Control grows the Revision", "Settle grows the Revision of the subscriptions it changed"}},
+		{
+			"the Revision stands still", eachState(func(s *pulse.SubscriptionState) { s.Revision = 1 }),
+			[]string{"each Control grows the Revision", "Settle grows the Revision of the subscriptions it changed"},
+		},
 		{"Advance grows the Revision", func(m *mutant) {
 			m.onAdvance = func(ctx context.Context, lease pulse.Lease, p pulse.Progress) error {
 				return errors.Join(m.Store.Advance(ctx, lease, p), m.Store.Control(ctx, lease.Name, pulse.Control{Resume: true}))
@@ -354,8 +364,10 @@ func deliveryBugs() []bug {
 			})(m)
 		}, []string{"Advance replaces rows by position"}},
 		{"rows are not removed", eachProgress(func(p *pulse.Progress) { p.Remove = nil }), []string{"Advance removes rows, also those that are not there"}},
-		{"the cursor has no commitment", eachProgress(func(p *pulse.Progress) { p.Cursor.Commitment = [32]byte{} }),
-			[]string{"Advance moves the cursor; position 0 leaves it"}},
+		{
+			"the cursor has no commitment", eachProgress(func(p *pulse.Progress) { p.Cursor.Commitment = [32]byte{} }),
+			[]string{"Advance moves the cursor; position 0 leaves it"},
+		},
 		{"Advance is two writes", func(m *mutant) {
 			m.onAdvance = func(ctx context.Context, lease pulse.Lease, p pulse.Progress) error {
 				err := m.Store.Advance(ctx, lease, pulse.Progress{Cursor: p.Cursor})
@@ -379,8 +391,10 @@ func deliveryBugs() []bug {
 				return rows, err
 			}
 		}, []string{"List returns rows in order of position"}},
-		{"the name is not looked at", eachList(func(q *pulse.DeliveryQuery) { q.Name = "" }),
-			[]string{"List selects by subscription, positions, statuses, name pattern and After"}},
+		{
+			"the name is not looked at", eachList(func(q *pulse.DeliveryQuery) { q.Name = "" }),
+			[]string{"List selects by subscription, positions, statuses, name pattern and After"},
+		},
 		{"the lane is not looked at", eachList(func(q *pulse.DeliveryQuery) { q.Blocking = false }), []string{"List selects rows that have a lane"}},
 		{"the limit is applied before the name", func(m *mutant) {
 			m.onList = func(ctx context.Context, q pulse.DeliveryQuery) ([]pulse.DeliveryState, error) {
@@ -403,10 +417,14 @@ func deliveryBugs() []bug {
 				return len(rows), err
 			}
 		}, []string{"Settle changes dead letters only"}},
-		{"settling looks at no name", eachSettle(func(q *pulse.DeliveryQuery, _ *pulse.Settlement) { q.Name = "" }),
-			[]string{"Settle changes what the query selects and returns how many"}},
-		{"settling has no limit", eachSettle(func(q *pulse.DeliveryQuery, _ *pulse.Settlement) { q.Limit = 0 }),
-			[]string{"Settle with a Limit changes the first"}},
+		{
+			"settling looks at no name", eachSettle(func(q *pulse.DeliveryQuery, _ *pulse.Settlement) { q.Name = "" }),
+			[]string{"Settle changes what the query selects and returns how many"},
+		},
+		{
+			"settling has no limit", eachSettle(func(q *pulse.DeliveryQuery, _ *pulse.Settlement) { q.Limit = 0 }),
+			[]string{"Settle with a Limit changes the first"},
+		},
 		{"settling takes the lease", func(m *mutant) {
 			m.onSettle = func(ctx context.Context, q pulse.DeliveryQuery, a pulse.Settlement) (int, error) {
 				states, _ := m.Store.States(ctx)
