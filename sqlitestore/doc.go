@@ -11,6 +11,9 @@
 // function given to Transact runs, all other writers of the file wait: keep it short. To emit in a transaction of your own on
 // the same file use Tx, or better Do.
 //
+// Do not open the file with anything but SQLite in a process that has a store on it, not even to read: on Unix, closing it takes
+// SQLite's locks away. VACUUM INTO makes a copy. The file gets the permissions that the process's umask leaves.
+//
 // An event's position is its row id. Triggers refuse to change and delete events, whoever tries.
 //
 // Not promised: durability on disks that lie about syncing, and protection against somebody who may write the file
