@@ -45,6 +45,11 @@ type Source interface {
 	// Open starts reading for a subscription. Opened again under the same name it goes on after what was acknowledged. With
 	// Ordered the source delivers to one open Feed at a time.
 	Open(ctx context.Context, cfg FeedConfig) (Feed, error)
+
+	// First returns the position of the oldest message that is still there to be read: what was published before it has
+	// expired. 0 when there is no message. With retried publishes a message may lie behind one of a higher position; First
+	// is that of the oldest by the broker's own order.
+	First(ctx context.Context) (Position, error)
 }
 
 // FeedConfig says what a subscription wants from a Source.
@@ -58,8 +63,9 @@ type FeedConfig struct {
 
 // Feed is an open Source. It is used by one goroutine, except that Ack may run beside Fetch.
 type Feed interface {
-	// Fetch waits for messages and returns up to max, in the source's order; none only with an error. An unacknowledged
-	// message comes again, to this Feed or a later one. The caller owns what it gets.
+	// Fetch waits for messages and returns up to max, in the source's order; none only with an error. A message
+	// stays with the Feed, however long it is handled, until it is acknowledged or the Feed is closed or its process
+	// gone; then an unacknowledged message comes again. The caller owns what it gets.
 	Fetch(ctx context.Context, max int) ([]Message, error)
 	// Ack acknowledges exactly these messages, by their Receipt.
 	Ack(ctx context.Context, msgs []Message) error

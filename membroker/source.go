@@ -71,3 +71,15 @@ func (c *consumer) truncate(last uint64) {
 
 // active is the feed that gets the messages of an ordered subscription. The caller holds the broker's lock.
 func (c *consumer) active(f *Feed) bool { return !f.cfg.Ordered || c.feeds[0] == f }
+
+// First returns the position of the oldest message.
+func (s *Source) First(ctx context.Context) (pulse.Position, error) {
+	if err := s.broker.enter(ctx, "first"); err != nil {
+		return 0, err
+	}
+	defer s.broker.mu.Unlock()
+	if st := s.broker.stream(s.destination); len(st.messages) > 0 {
+		return st.messages[0].env.Position, nil
+	}
+	return 0, nil
+}
