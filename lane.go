@@ -49,6 +49,7 @@ type entry struct {
 	commitment [32]byte
 	size       int // bytes of the envelope
 	done       bool
+	receipts   []uint64 // of the broker's messages that brought it, to be acknowledged when it is done
 }
 
 // unacked is what a session has read, in order of position: the cursor moves over what is done at its front.
@@ -63,11 +64,14 @@ func (u *unacked) add(e *entry) {
 	u.size += e.size
 }
 
-// advance moves c over what is done.
-func (u *unacked) advance(c *Cursor) {
+// advance moves c over what is done, which is forgotten in inFlight.
+func (u *unacked) advance(c *Cursor, inFlight map[Position]*entry) {
 	n := 0
 	for n < len(u.entries) && u.entries[n].done {
-		c.Position, c.Commitment = u.entries[n].position, u.entries[n].commitment
+		if e := u.entries[n]; e.position > c.Position { // a broker may bring an older one late
+			c.Position, c.Commitment = e.position, e.commitment
+		}
+		delete(inFlight, u.entries[n].position)
 		u.size -= u.entries[n].size
 		n++
 	}

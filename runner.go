@@ -17,8 +17,6 @@ const (
 	leaseRenew = time.Second     // how often the active instance renews, and sees what people changed
 	heldWait   = 250 * time.Millisecond
 	troubled   = time.Second // wait after the store failed
-	pauseFirst = time.Second // first pause of a failing subscription, doubled up to pauseMax until something succeeds
-	pauseMax   = time.Minute
 )
 
 // runner is one subscription on one bus: it competes for the lease and runs a session while it has it.
@@ -138,11 +136,47 @@ func (r *runner) session(ctx context.Context, lease Lease) (clean bool, err erro
 	if err := r.verify(ctx, &state); err != nil {
 		return true, err
 	}
+	if r.sub.publisher != nil {
+		if err := r.heal(ctx, &state); err != nil {
+			return true, r.cannotStart(ctx, err)
+		}
+	}
 	s := newSession(r, lease, state.Cursor)
+	if r.sub.source != nil {
+		if s.feed, err = r.openFeed(ctx, state.Cursor.Position); err != nil {
+			return true, r.cannotStart(ctx, err)
+		}
+		defer s.feed.Close()
+	}
 	if err := s.load(ctx, state.Head); err != nil {
 		return true, err
 	}
 	return s.run(ctx)
+}
+
+// cannotStart pauses the subscription when what it needs is down.
+func (r *runner) cannotStart(ctx context.Context, err error) error {
+	if isUnavailable(err) && ctx.Err() == nil {
+		return r.pauseSelf(ctx, err.Error())
+	}
+	return err
+}
+
+// pauseSelf pauses the subscription for a while, longer each time in a row. A longer pause that somebody made stays.
+func (r *runner) pauseSelf(ctx context.Context, reason string) error {
+	r.wait = min(max(2*r.wait, r.sub.pauseFirst), r.sub.pauseMax)
+	r.bus.log.Warn("pulse: a subscription pauses", "subscription", r.sub.name, "for", r.wait, "reason", reason)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	until := time.Now().Add(r.wait)
+	state, err := r.state(ctx)
+	if err == nil && state.PausedUntil.Before(until) {
+		err = r.ports.subscriptions.Control(ctx, r.sub.name, Control{Pause: &Pause{Until: until, Reason: reason}})
+	}
+	if errors.Is(err, ErrNotFound) {
+		return nil // dropped meanwhile: the next session finds out
+	}
+	return err
 }
 
 // verify compares the cursor with the log: a log that was restored or replaced is not read on as if nothing had happened.

@@ -2,7 +2,6 @@ package pulse
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -46,11 +45,16 @@ type session struct {
 	pause    string // why the subscription pauses itself, "" when it does not
 	failed   error  // what ends the session
 
+	feed     Feed                // nil when fed from the log
+	floor    Position            // the cursor in the store
+	inFlight map[Position]*entry // messages of the feed, until the cursor passes them
+	acks     []Message           // handled, to be acknowledged with the next save
+
 	work    chan []*item
 	results chan []result
-	pages   chan Page
-	saves   chan Progress
-	saved   chan error
+	intakes chan intake
+	saves   chan saveJob
+	saved   chan saved
 	renewed chan Lease
 	lost    chan error
 }
@@ -82,9 +86,11 @@ func newSession(r *runner, lease Lease, cursor Cursor) *session {
 		dirty:    map[Position]struct{}{},
 		work:     make(chan []*item),
 		results:  make(chan []result, n),
-		pages:    make(chan Page),
-		saves:    make(chan Progress, 1),
-		saved:    make(chan error, 1),
+		floor:    cursor.Position,
+		inFlight: map[Position]*entry{},
+		intakes:  make(chan intake),
+		saves:    make(chan saveJob, 1),
+		saved:    make(chan saved, 1),
 		renewed:  make(chan Lease),
 		lost:     make(chan error, 1),
 	}
@@ -106,7 +112,7 @@ func (s *session) run(ctx context.Context) (clean bool, err error) {
 	close(s.saves)
 	helpers.Wait()
 	if s.pause != "" && s.failed == nil {
-		s.failed = s.pauseSelf(bg)
+		s.failed = s.pauseSelf(bg, s.pause)
 	}
 	return clean, s.failed
 }
@@ -124,12 +130,12 @@ func (s *session) loop(ctx context.Context) {
 		select {
 		case work <- next:
 			s.handedOut(next)
-		case page := <-s.wanted():
-			s.arrived(page)
+		case in := <-s.wanted():
+			s.arrived(in)
 		case rs := <-s.results:
 			s.settleAll(rs)
-		case err := <-s.saved:
-			s.afterSave(err)
+		case done := <-s.saved:
+			s.afterSave(done)
 		case lease := <-s.renewed:
 			s.revision = lease.Revision
 		case err := <-s.lost:
@@ -156,8 +162,8 @@ func (s *session) finish(ctx context.Context, abort context.CancelFunc) bool {
 		select {
 		case rs := <-s.results:
 			s.settleAll(rs)
-		case err := <-s.saved:
-			s.afterSave(err)
+		case done := <-s.saved:
+			s.afterSave(done)
 		case <-s.renewed:
 		case err := <-s.lost:
 			s.fail(err)
@@ -185,18 +191,22 @@ func (s *session) fail(err error) {
 	}
 }
 
-// wanted is the channel of pages while the session can take one.
-func (s *session) wanted() <-chan Page {
+// wanted is the channel of what was read while the session can take more.
+func (s *session) wanted() <-chan intake {
 	if len(s.unacked.entries)+s.unacked.unsaved >= window || s.unacked.size >= maxBytes || len(s.rows) >= maxRows {
 		return nil
 	}
-	return s.pages
+	return s.intakes
 }
 
-// arrived takes a page of the log.
-func (s *session) arrived(page Page) {
-	for i := range page.Envelopes {
-		env := &page.Envelopes[i]
+// arrived takes what was read.
+func (s *session) arrived(in intake) {
+	if in.receipts != nil {
+		s.arrivedFromBroker(in)
+		return
+	}
+	for i := range in.envs {
+		env := &in.envs[i]
 		e := &entry{position: env.Position, commitment: env.Commitment, size: env.Size()}
 		s.unacked.add(e)
 		if _, done := s.passed[env.Position]; done || s.rows[env.Position] != nil {
@@ -206,8 +216,8 @@ func (s *session) arrived(page Page) {
 		}
 		s.enqueue(&item{env: *env, entry: e, attempt: 1})
 	}
-	if n := len(page.Envelopes); n == 0 || page.Envelopes[n-1].Position < page.Next {
-		s.unacked.add(&entry{position: page.Next, done: true})
+	if n := len(in.envs); n == 0 || in.envs[n-1].Position < in.next {
+		s.unacked.add(&entry{position: in.next, done: true})
 	}
 	s.moved()
 }
@@ -277,7 +287,8 @@ func (s *session) putRow(it *item, status DeliveryStatus) {
 	}
 	it.env = Envelope{Position: it.env.Position, Name: it.env.Name, Key: it.env.Key}
 	if it.entry != nil {
-		it.entry.done, it.entry = true, nil
+		s.done(it.entry)
+		it.entry = nil
 		s.moved()
 	}
 }
@@ -313,8 +324,8 @@ func (s *session) next() (chan<- []*item, []*item) {
 		return s.nextCareful()
 	}
 	n := 1
-	if s.sub.batched() && s.ready[0].fresh() {
-		for n < len(s.ready) && n < s.sub.routes[0].max && s.ready[n].fresh() {
+	if limit := s.sub.maxBatch(); s.ready[0].fresh() {
+		for n < len(s.ready) && n < limit && s.ready[n].fresh() {
 			n++
 		}
 	}
@@ -379,7 +390,7 @@ func (s *session) findHung() {
 		it.row.Error = fmt.Sprintf("the handler did not return within its timeout of %s", s.sub.timeout)
 		it.row.FailedAt = now
 		if it.entry != nil {
-			it.entry.done = true
+			s.done(it.entry)
 			s.moved()
 		}
 		if it.row.Lane != "" {
@@ -389,15 +400,26 @@ func (s *session) findHung() {
 	}
 }
 
+// done lets the cursor pass e, and acknowledges with the next save what brought it.
+func (s *session) done(e *entry) {
+	e.done = true
+	for _, r := range e.receipts {
+		s.acks = append(s.acks, Message{Receipt: r})
+	}
+	e.receipts = nil
+}
+
 // moved lets the cursor pass what is done and sees to it that it is saved.
 func (s *session) moved() {
-	s.unacked.advance(&s.cursor)
-	if s.unacked.unsaved > 0 && s.saveDue.IsZero() {
+	s.unacked.advance(&s.cursor, s.inFlight)
+	if (s.unacked.unsaved > 0 || len(s.acks) > 0) && s.saveDue.IsZero() {
 		s.saveDue = time.Now().Add(saveEvery)
 	}
 }
 
-func (s *session) unsaved() bool { return len(s.dirty) > 0 || s.unacked.unsaved > 0 }
+func (s *session) unsaved() bool {
+	return len(s.dirty) > 0 || s.unacked.unsaved > 0 || len(s.acks) > 0
+}
 
 // save hands what changed to the saver, if it is time and the saver is free.
 func (s *session) save() {
@@ -426,37 +448,22 @@ func (s *session) save() {
 	s.unacked.unsaved = 0
 	s.saveDue = time.Time{}
 	s.saving = true
-	s.saves <- p
+	s.saves <- saveJob{p, s.acks}
+	s.acks = nil
 }
 
 // afterSave makes ready what waited for its row to be written.
-func (s *session) afterSave(err error) {
+func (s *session) afterSave(done saved) {
 	s.saving = false
-	if err != nil {
-		s.fail(err)
+	if done.err != nil {
+		s.fail(done.err)
 		return
 	}
+	s.floor = done.floor
 	s.ready = append(s.recorded, s.ready...)
 	s.recorded = nil
 	select {
 	case s.bus.saved <- struct{}{}:
 	default:
 	}
-}
-
-// pauseSelf pauses the subscription for a while, longer each time in a row. A longer pause that somebody made stays.
-func (s *session) pauseSelf(ctx context.Context) error {
-	s.wait = min(max(2*s.wait, pauseFirst), pauseMax)
-	s.bus.log.Warn("pulse: a subscription pauses", "subscription", s.sub.name, "for", s.wait, "reason", s.pause)
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	until := time.Now().Add(s.wait)
-	state, err := s.state(ctx)
-	if err == nil && state.PausedUntil.Before(until) {
-		err = s.ports.subscriptions.Control(ctx, s.sub.name, Control{Pause: &Pause{Until: until, Reason: s.pause}})
-	}
-	if errors.Is(err, ErrNotFound) {
-		return nil // dropped meanwhile: the next session finds out
-	}
-	return err
 }

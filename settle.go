@@ -66,7 +66,7 @@ func (s *session) handled(it *item) {
 		s.dirty[it.env.Position] = struct{}{}
 	}
 	if it.entry != nil {
-		it.entry.done = true
+		s.done(it.entry)
 	}
 	if l := it.lane; l != nil {
 		l.busy = false
@@ -200,7 +200,7 @@ func (s *session) unrecord() {
 
 // load brings the rows of the subscription into the session.
 func (s *session) load(ctx context.Context, head Position) error {
-	if s.lease.Unclean {
+	if s.lease.Unclean && s.sub.publisher == nil {
 		s.careful = careful{through: head, left: window}
 	}
 	if err := s.loadRows(ctx); err != nil {

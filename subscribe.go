@@ -23,6 +23,12 @@ type subscription struct {
 	concurrency int
 	timeout     time.Duration
 	pauseAfter  int
+	pauseFirst  time.Duration // first pause it makes by itself, doubled up to pauseMax until something succeeds
+	pauseMax    time.Duration
+
+	from      string    // the destination it reads from, "" for the log
+	source    Source    // of from
+	publisher Publisher // of a relay; then there are no handlers
 }
 
 // Start says where a new subscription begins: Now (the default: with what is emitted after Subscribe), Beginning, or a
@@ -128,29 +134,37 @@ func (b *Bus) Subscribe(name string, opts ...SubscribeOption) error {
 	if err != nil {
 		return fmt.Errorf("subscribe %q: %w", name, err)
 	}
-	ports, err := portsOf(b.store)
-	if err != nil {
+	if err := b.register(s); err != nil {
 		return fmt.Errorf("subscribe %q: %w", name, err)
 	}
+	return nil
+}
+
+// register stores the subscription, if it is new, and lets Run run it.
+func (b *Bus) register(s *subscription) error {
+	ports, err := portsOf(b.store)
+	if err != nil {
+		return err
+	}
 	if s.inTx() && ports.transactor == nil {
-		return fmt.Errorf("subscribe %q: %w: a transactional handler needs a store with transactions, %T has none", name, ErrInvalid, b.store)
+		return fmt.Errorf("%w: a transactional handler needs a store with transactions, %T has none", ErrInvalid, b.store)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case b.closed:
-		return fmt.Errorf("subscribe %q: %w: the bus was closed", name, ErrClosed)
+		return fmt.Errorf("%w: the bus was closed", ErrClosed)
 	case b.running:
-		return fmt.Errorf("subscribe %q: %w: subscribe before Run", name, ErrInvalid)
-	case b.runners[name] != nil:
-		return fmt.Errorf("subscribe %q: %w: the name is taken on this bus: give all handlers in one call, or another name", name, ErrInvalid)
+		return fmt.Errorf("%w: the bus is running: add everything before Run", ErrInvalid)
+	case b.runners[s.name] != nil:
+		return fmt.Errorf("%w: the name is taken on this bus: give all handlers in one call, or another name", ErrInvalid)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	if _, err := ports.subscriptions.Register(ctx, Registration{Name: name, Start: s.start}); err != nil {
-		return fmt.Errorf("subscribe %q: %w", name, err)
+	if _, err := ports.subscriptions.Register(ctx, Registration{Name: s.name, Start: s.start, Source: s.from}); err != nil {
+		return err
 	}
-	b.runners[name] = newRunner(b, s, ports)
+	b.runners[s.name] = newRunner(b, s, ports)
 	return nil
 }
 
@@ -162,6 +176,8 @@ func newSubscription(name string, opts []SubscribeOption) (*subscription, error)
 		concurrency: 8,
 		timeout:     time.Minute,
 		pauseAfter:  100,
+		pauseFirst:  time.Second,
+		pauseMax:    time.Minute,
 	}
 	if err := ValidateName(name); err != nil {
 		return nil, err
@@ -194,17 +210,29 @@ func (s *subscription) wrap() {
 	}
 }
 
-func (s *subscription) batched() bool { return len(s.routes) == 1 && s.routes[0].batch != nil }
+// batched reports whether deliveries are handled many at once.
+func (s *subscription) batched() bool { return s.maxBatch() > 0 }
+
+// maxBatch is how many deliveries are handled at once at most; 0 when each is handled by itself.
+func (s *subscription) maxBatch() int {
+	switch {
+	case s.publisher != nil:
+		return s.publisher.Capabilities().MaxBatch
+	case len(s.routes) == 1:
+		return s.routes[0].max
+	}
+	return 0
+}
 
 func (s *subscription) inTx() bool {
 	return slices.ContainsFunc(s.routes, func(r route) bool { return r.inTx })
 }
 
-// patterns lists what the subscription handles.
+// patterns lists what the subscription handles; nil for everything.
 func (s *subscription) patterns() []string {
-	names := make([]string, len(s.routes))
-	for i, r := range s.routes {
-		names[i] = r.pattern
+	var names []string
+	for _, r := range s.routes {
+		names = append(names, r.pattern)
 	}
 	return names
 }

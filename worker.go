@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -24,27 +25,60 @@ func (s *session) start(reading, holding, handling context.Context) *sync.WaitGr
 	return &helpers
 }
 
-// read reads the log after the cursor, page by page.
+// read reads what is to be handled until ctx ends.
 func (s *session) read(ctx context.Context) {
-	q := Query{Names: s.sub.patterns(), After: s.cursor.Position, Limit: pageLimit}
-	for s.bus.head.wait(ctx, q.After) == nil {
+	after := s.cursor.Position
+	for ctx.Err() == nil {
+		err := s.readOn(ctx, &after)
+		if err != nil && ctx.Err() == nil {
+			s.bus.log.Error("pulse: what is to be handled cannot be read, trying on", "subscription", s.sub.name, "error", err)
+			pause(ctx, troubled)
+		}
+	}
+}
+
+// readOn reads until it fails, from the log, or from the broker and from the log only what the broker has no more.
+func (s *session) readOn(ctx context.Context, after *Position) error {
+	if s.feed == nil {
+		return s.readLog(ctx, after, math.MaxInt64)
+	}
+	first, err := s.sub.source.First(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.readLog(ctx, after, first-1); err != nil {
+		return err
+	}
+	return s.readFeed(ctx)
+}
+
+// readLog reads the log page by page, through a position.
+func (s *session) readLog(ctx context.Context, after *Position, through Position) error {
+	q := Query{Names: s.sub.patterns(), Limit: pageLimit}
+	if s.feed != nil {
+		q.Through = through
+	}
+	for *after < through && s.bus.head.wait(ctx, *after) == nil {
+		q.After = *after
 		page, err := s.ports.store.Read(ctx, q)
 		if err != nil {
-			if ctx.Err() == nil {
-				s.bus.log.Error("pulse: the log cannot be read, trying on", "subscription", s.sub.name, "error", err)
-				pause(ctx, troubled)
-			}
-			continue
+			return err
 		}
 		if page.Next <= q.After {
 			pause(ctx, pollInterval) // the head was seen before it can be read
 			continue
 		}
-		q.After = page.Next
-		select {
-		case s.pages <- page:
-		case <-ctx.Done():
-		}
+		*after = page.Next
+		s.hand(ctx, intake{envs: page.Envelopes, next: page.Next})
+	}
+	return nil
+}
+
+// hand hands the loop what was read.
+func (s *session) hand(ctx context.Context, in intake) {
+	select {
+	case s.intakes <- in:
+	case <-ctx.Done():
 	}
 }
 
@@ -60,9 +94,12 @@ func pause(ctx context.Context, d time.Duration) {
 
 // saver writes progress until there is no more.
 func (s *session) saver(ctx context.Context) {
-	for p := range s.saves {
+	floor := s.cursor.Position
+	for j := range s.saves {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-		s.saved <- s.ports.deliveries.Advance(ctx, s.lease, p)
+		var err error
+		floor, err = s.saveAndAck(ctx, j, floor)
+		s.saved <- saved{floor, err}
 		cancel()
 	}
 }
@@ -119,6 +156,9 @@ func (s *session) try(ctx context.Context, items []*item) []result {
 	}
 	if items[0].env.ID == uuid.Nil {
 		return all(items, result{}) // purged from the log since: nothing is left to handle
+	}
+	if s.sub.publisher != nil {
+		return s.publish(ctx, items)
 	}
 	route := s.sub.route(items[0].env.Name)
 	if route == nil {
