@@ -76,10 +76,33 @@ func (s *session) arrivedFromBroker(in intake) {
 	s.moved()
 }
 
+// skipUnrouted lets the cursor of a subscription that reads from a broker pass the events it does not handle, of which
+// the broker tells it nothing: when it has nothing else to do.
+func (s *session) skipUnrouted() {
+	if s.feed == nil || s.saving || s.unsaved() || len(s.unacked.entries) > 0 || s.floor >= s.bus.head.now() {
+		return
+	}
+	s.saving = true
+	s.saves <- saveJob{skip: true}
+}
+
+// firstUnhandled finds how far after floor, and no further than vouched, the log has nothing for the subscription.
+func (s *session) firstUnhandled(ctx context.Context, floor, vouched Position) (Position, error) {
+	if floor >= vouched {
+		return floor, nil
+	}
+	page, err := s.ports.store.Read(ctx, Query{Names: s.sub.patterns(), After: floor, Through: vouched, Limit: 1})
+	if err != nil || len(page.Envelopes) > 0 {
+		return floor, err
+	}
+	return page.Next, nil
+}
+
 // saveJob is what the loop hands the saver.
 type saveJob struct {
 	progress Progress
 	acks     []Message // to acknowledge once it is saved
+	skip     bool      // there is no progress, but perhaps nothing to handle further on
 }
 
 // saved is the saver's answer.
@@ -120,6 +143,12 @@ func (s *session) saveAndAck(ctx context.Context, j saveJob, floor Position) (Po
 	vouched, err := s.published(ctx)
 	if err != nil {
 		return 0, err
+	}
+	if j.skip {
+		if p.Cursor.Position, err = s.firstUnhandled(ctx, floor, vouched); err != nil || p.Cursor.Position == floor {
+			return floor, err
+		}
+		p.Cursor.Epoch = s.epoch
 	}
 	if p.Cursor.Position > vouched {
 		p.Cursor = Cursor{Epoch: p.Cursor.Epoch, Position: max(vouched, floor)}

@@ -1,6 +1,7 @@
 package pulse
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -23,6 +24,7 @@ type session struct {
 	*runner
 	lease Lease
 
+	epoch   int // of the log
 	cursor  Cursor
 	unacked unacked
 	rows    map[Position]*item    // deliveries with a row, except dead ones that hold up nobody
@@ -43,7 +45,8 @@ type session struct {
 	reloaded int64  // the revision whose changes the session knows
 	stopping bool   // hands out nothing more
 	pause    string // why the subscription pauses itself, "" when it does not
-	failed   error  // what ends the session
+	failed   error  // what ends the session at once
+	trouble  error  // what ends it when all that runs is handled and saved
 
 	feed     Feed                // nil when fed from the log
 	floor    Position            // the cursor in the store
@@ -57,6 +60,7 @@ type session struct {
 	saved   chan saved
 	renewed chan Lease
 	lost    chan error
+	broken  chan error // the feed failed
 }
 
 // careful is the mode after an unclean stop: the deliveries that may have been running then are handled one by one,
@@ -76,6 +80,7 @@ func newSession(r *runner, lease Lease, cursor Cursor) *session {
 	return &session{
 		runner:   r,
 		lease:    lease,
+		epoch:    cursor.Epoch,
 		cursor:   cursor,
 		revision: lease.Revision,
 		reloaded: lease.Revision,
@@ -93,6 +98,7 @@ func newSession(r *runner, lease Lease, cursor Cursor) *session {
 		saved:    make(chan saved, 1),
 		renewed:  make(chan Lease),
 		lost:     make(chan error, 1),
+		broken:   make(chan error, 1),
 	}
 }
 
@@ -114,7 +120,7 @@ func (s *session) run(ctx context.Context) (clean bool, err error) {
 	if s.pause != "" && s.failed == nil {
 		s.failed = s.pauseSelf(bg, s.pause)
 	}
-	return clean, s.failed
+	return clean, cmp.Or(s.failed, s.trouble)
 }
 
 // loop is the session while it hands out work.
@@ -138,10 +144,16 @@ func (s *session) loop(ctx context.Context) {
 			s.afterSave(done)
 		case lease := <-s.renewed:
 			s.revision = lease.Revision
+			s.skipUnrouted()
 		case err := <-s.lost:
 			s.fail(err)
+		case s.trouble = <-s.broken:
+			s.stopping = true
 		case <-timer.C:
 			s.findHung()
+			if s.draining.Load() > 0 {
+				s.skipUnrouted()
+			}
 		case <-ctx.Done():
 			s.stopping = true
 		}
@@ -372,6 +384,9 @@ func (s *session) nextWake() time.Duration {
 	if len(s.running) > 0 {
 		wake = min(wake, s.sub.timeout/2+hungGrace)
 	}
+	if s.feed != nil && s.draining.Load() > 0 {
+		wake = min(wake, pollInterval)
+	}
 	return max(wake, 0)
 }
 
@@ -448,7 +463,7 @@ func (s *session) save() {
 	s.unacked.unsaved = 0
 	s.saveDue = time.Time{}
 	s.saving = true
-	s.saves <- saveJob{p, s.acks}
+	s.saves <- saveJob{progress: p, acks: s.acks}
 	s.acks = nil
 }
 
@@ -460,6 +475,9 @@ func (s *session) afterSave(done saved) {
 		return
 	}
 	s.floor = done.floor
+	if s.cursor.Position < s.floor {
+		s.cursor = Cursor{Epoch: s.cursor.Epoch, Position: s.floor}
+	}
 	s.ready = append(s.recorded, s.ready...)
 	s.recorded = nil
 	select {

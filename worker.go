@@ -30,10 +30,15 @@ func (s *session) read(ctx context.Context) {
 	after := s.cursor.Position
 	for ctx.Err() == nil {
 		err := s.readOn(ctx, &after)
-		if err != nil && ctx.Err() == nil {
-			s.bus.log.Error("pulse: what is to be handled cannot be read, trying on", "subscription", s.sub.name, "error", err)
-			pause(ctx, troubled)
+		if err == nil || ctx.Err() != nil {
+			continue
 		}
+		if s.feed != nil {
+			s.broken <- fmt.Errorf("read from the broker: %w", err)
+			return
+		}
+		s.bus.log.Error("pulse: the log cannot be read, trying on", "subscription", s.sub.name, "error", err)
+		pause(ctx, troubled)
 	}
 }
 

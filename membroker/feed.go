@@ -67,15 +67,17 @@ func (f *Feed) take(ctx context.Context, max int) ([]pulse.Message, <-chan struc
 // following returns the next message for the subscription, nil when there is none yet. The caller holds the lock.
 func (f *Feed) following() *message {
 	c := f.consumer
-	if len(c.again) > 0 {
+	for len(c.again) > 0 {
 		m := &f.stream.messages[c.again[0]-1]
 		c.again = c.again[1:]
-		return m
+		if !m.expired {
+			return m
+		}
 	}
 	for c.next <= f.stream.last() {
 		m := &f.stream.messages[c.next-1]
 		c.next++
-		if m.env.Position >= c.start && f.wants(m.env.Name) {
+		if !m.expired && m.env.Position >= c.start && f.wants(m.env.Name) {
 			return m
 		}
 	}

@@ -69,6 +69,7 @@ type stream struct {
 type message struct {
 	sequence uint64 // from 1, without gaps
 	env      pulse.Envelope
+	expired  bool
 }
 
 func (s *stream) last() uint64 { return uint64(len(s.messages)) }
@@ -118,6 +119,16 @@ func (b *Broker) Truncate(destination string, n int) {
 		c.truncate(s.last())
 	}
 	b.wake()
+}
+
+// Expire forgets the first n messages of a destination, as a broker does with old ones.
+func (b *Broker) Expire(destination string, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.stream(destination)
+	for i := range min(n, len(s.messages)) {
+		s.messages[i].expired = true
+	}
 }
 
 // Redeliver makes all messages that a subscription got and did not acknowledge come again, as a broker does that waited

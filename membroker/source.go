@@ -78,8 +78,10 @@ func (s *Source) First(ctx context.Context) (pulse.Position, error) {
 		return 0, err
 	}
 	defer s.broker.mu.Unlock()
-	if st := s.broker.stream(s.destination); len(st.messages) > 0 {
-		return st.messages[0].env.Position, nil
+	for _, m := range s.broker.stream(s.destination).messages {
+		if !m.expired {
+			return m.env.Position, nil
+		}
 	}
 	return 0, nil
 }
