@@ -19,15 +19,15 @@ func (s *session) start(reading, holding, handling context.Context) *sync.WaitGr
 	for range cap(s.results) {
 		go s.worker(handling) // a handler may never return: nobody waits for these
 	}
-	helpers.Go(func() { s.read(reading) })
-	helpers.Go(func() { s.saver(context.WithoutCancel(holding)) })
+	from := s.cursor.Position
+	helpers.Go(func() { s.read(reading, from) })
+	helpers.Go(func() { s.saver(context.WithoutCancel(holding), from) })
 	helpers.Go(func() { s.renew(holding) })
 	return &helpers
 }
 
 // read reads what is to be handled until ctx ends.
-func (s *session) read(ctx context.Context) {
-	after := s.cursor.Position
+func (s *session) read(ctx context.Context, after Position) {
 	for ctx.Err() == nil {
 		err := s.readOn(ctx, &after)
 		if err == nil || ctx.Err() != nil {
@@ -98,8 +98,7 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // saver writes progress until there is no more.
-func (s *session) saver(ctx context.Context) {
-	floor := s.cursor.Position
+func (s *session) saver(ctx context.Context, floor Position) {
 	for j := range s.saves {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		var err error
