@@ -223,6 +223,7 @@ func (s *session) enqueue(it *item) {
 	switch {
 	case l != nil && len(l.rows) > 0:
 		s.follow(l, it)
+		s.advanceLane(l) // it comes again, and may be before what holds up the others
 	case s.sub.batched(): // one batch at a time keeps the order; a lane exists only while it is blocked
 		s.ready = append(s.ready, it)
 	case l != nil:
