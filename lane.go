@@ -22,22 +22,26 @@ func (it *item) fresh() bool { return it.row == nil }
 
 // lane keeps the deliveries of one key in order.
 type lane struct {
-	key   string
-	busy  bool    // one of its items is ready or running
-	fresh []*item // behind the busy one
-	rows  []*item // failed ones and their followers, by position; the first holds up the others
+	key    string
+	active *item   // the one that waits for its time, is ready or runs; nil: none does
+	fresh  []*item // behind the active one
+	rows   []*item // failed ones and their followers, by position; the first holds up the others
 }
 
-// insert puts it among the rows.
-func (l *lane) insert(it *item) {
+// insert puts it among the rows and returns its place.
+func (l *lane) insert(it *item) int {
 	i, found := slices.BinarySearchFunc(l.rows, it.env.Position, func(a *item, p Position) int { return int(a.env.Position - p) })
 	if !found {
 		l.rows = slices.Insert(l.rows, i, it)
 	}
+	return i
 }
 
-// remove takes it from the rows.
-func (l *lane) remove(it *item) {
+// leave takes it out of the lane.
+func (l *lane) leave(it *item) {
+	if l.active == it {
+		l.active = nil
+	}
 	if i := slices.Index(l.rows, it); i >= 0 {
 		l.rows = slices.Delete(l.rows, i, i+1)
 	}

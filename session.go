@@ -45,6 +45,7 @@ type session struct {
 	stopping bool   // hands out nothing more
 	pause    string // why the subscription pauses itself, "" when it does not
 	failed   error  // what ends the session
+	fenced   bool   // saves nothing more: another instance may be active
 
 	work    chan []*item
 	results chan []result
@@ -133,6 +134,7 @@ func (s *session) loop(ctx context.Context) {
 		case lease := <-s.renewed:
 			s.revision = lease.Revision
 		case err := <-s.lost:
+			s.fenced = true
 			s.fail(err)
 		case <-timer.C:
 			s.findHung()
@@ -151,7 +153,7 @@ func (s *session) finish(ctx context.Context, abort context.CancelFunc) bool {
 	}
 	clean, ended := true, ctx.Done()
 	var limit <-chan time.Time
-	for len(s.running) > 0 || s.saving || s.unsaved() && s.failed == nil {
+	for len(s.running) > 0 || s.saving || s.unsaved() && !s.fenced {
 		s.save()
 		select {
 		case rs := <-s.results:
@@ -160,6 +162,7 @@ func (s *session) finish(ctx context.Context, abort context.CancelFunc) bool {
 			s.afterSave(err)
 		case <-s.renewed:
 		case err := <-s.lost:
+			s.fenced = true
 			s.fail(err)
 			abort()
 		case <-ended:
@@ -232,7 +235,7 @@ func (s *session) enqueue(it *item) {
 		s.advanceLane(l)
 	default:
 		l = s.lane(key)
-		it.lane, l.busy = l, true
+		it.lane, l.active = l, it
 		s.ready = append(s.ready, it)
 	}
 }
@@ -257,9 +260,17 @@ func (s *session) lane(key string) *lane {
 
 // follow puts a delivery behind a failed one of its key, as a row.
 func (s *session) follow(l *lane, it *item) {
-	it.lane = l
 	s.putRow(it, StatusWaiting)
-	l.insert(it)
+	s.place(l, it)
+}
+
+// place puts a delivery among the rows of a lane. Only the first of them can be due: the others wait, also when they were tried before.
+func (s *session) place(l *lane, it *item) {
+	it.lane = l
+	second := max(l.insert(it), 1) // the delivery itself, or the one whose place it takes
+	if second < len(l.rows) && l.rows[second].row.Status == StatusRetry {
+		s.putRow(l.rows[second], StatusWaiting)
+	}
 }
 
 // putRow gives a delivery a row with a status. Unless it is just being tried the cursor passes it then, and its
@@ -385,7 +396,6 @@ func (s *session) findHung() {
 		}
 		if it.row.Lane != "" {
 			s.block(it)
-			it.lane.busy = true
 		}
 	}
 }
@@ -402,7 +412,7 @@ func (s *session) unsaved() bool { return len(s.dirty) > 0 || s.unacked.unsaved 
 
 // save hands what changed to the saver, if it is time and the saver is free.
 func (s *session) save() {
-	if s.saving || !s.unsaved() || s.failed != nil {
+	if s.saving || !s.unsaved() || s.fenced {
 		return
 	}
 	now := s.stopping || len(s.dirty) > 0 || s.unacked.unsaved >= saveAfter ||
@@ -434,6 +444,7 @@ func (s *session) save() {
 func (s *session) afterSave(err error) {
 	s.saving = false
 	if err != nil {
+		s.fenced = true // it may be, and what the store has is not known
 		s.fail(err)
 		return
 	}
