@@ -54,9 +54,9 @@ func (s *session) notTried(it *item) {
 	if it.row != nil { // it was taken for hung with the others
 		it.row.Attempt, it.row.Error, it.row.FailedAt = it.attempt-1, "", time.Time{}
 	}
-	l := s.lane(it.env.Key)
-	s.follow(l, it)
-	s.advanceLane(l) // the one before it may hold up nobody
+	s.putRow(it, StatusWaiting)
+	s.block(it)
+	s.advanceLane(it.lane) // the one before it may hold up nobody
 }
 
 // handled books a success.
@@ -127,8 +127,8 @@ func (s *session) schedule(it *item) {
 	s.advanceLane(it.lane)
 }
 
-// block puts a failed delivery at the head of its lane and turns its followers in memory into rows, so that the
-// cursor can pass them all.
+// block puts a delivery into its lane as a row, and turns its followers in memory into rows, so that the cursor can
+// pass them all.
 func (s *session) block(it *item) {
 	l := s.lane(it.row.Lane)
 	s.place(l, it)
