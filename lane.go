@@ -3,6 +3,7 @@ package pulse
 import (
 	"container/heap"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,8 +15,8 @@ type item struct {
 	lane    *lane          // nil when it waits for nobody and nobody for it
 	attempt int            // the one that runs, or will
 
-	deadline time.Time // while it runs: when it counts as hung
-	hung     bool      // its handler outlived the timeout
+	called atomic.Int64 // while its handler runs: since when, in nanoseconds; set by the worker
+	hung   bool         // its handler outlived the timeout
 }
 
 func (it *item) fresh() bool { return it.row == nil }

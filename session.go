@@ -145,13 +145,13 @@ func (s *session) loop(ctx context.Context) {
 }
 
 // finish waits for running handlers and saves. Once ctx has ended it waits no longer than the drain timeout. It
-// reports whether all handlers returned by themselves.
+// reports whether all handlers have returned.
 func (s *session) finish(ctx context.Context, abort context.CancelFunc) bool {
 	s.unrecord()
 	if s.failed != nil {
 		abort() // another instance may be active already
 	}
-	clean, ended := true, ctx.Done()
+	ended, aborted := ctx.Done(), false
 	var limit <-chan time.Time
 	for len(s.running) > 0 || s.saving || s.unsaved() && !s.fenced {
 		s.save()
@@ -169,16 +169,16 @@ func (s *session) finish(ctx context.Context, abort context.CancelFunc) bool {
 			ended = nil
 			limit = time.After(s.bus.drain)
 		case <-limit:
-			if !clean {
+			if aborted {
 				s.bus.log.Error("pulse: handlers did not return and were left behind", "subscription", s.sub.name, "handlers", len(s.running))
 				return false
 			}
-			clean = false
+			aborted = true
 			abort()
 			limit = time.After(time.Second)
 		}
 	}
-	return clean
+	return true
 }
 
 func (s *session) fail(err error) {
@@ -300,9 +300,29 @@ func (s *session) promote() {
 		return
 	}
 	now := time.Now()
-	for it := s.due.pop(now); it != nil; it = s.due.pop(now) {
+	for s.mayRecord() {
+		it := s.due.pop(now)
+		if it == nil {
+			return
+		}
 		s.record(it)
 	}
+}
+
+// mayRecord reports whether another attempt may be written down: after an unclean stop only one at a time, because the end of the
+// process is charged to all that are.
+func (s *session) mayRecord() bool {
+	return s.careful.left == 0 || !s.trying() && (len(s.ready) == 0 || s.ready[0].fresh())
+}
+
+// trying reports that an attempt runs or is being written down. What hangs does not count.
+func (s *session) trying() bool {
+	for it := range s.running {
+		if !it.hung {
+			return true
+		}
+	}
+	return len(s.recording) > 0 || len(s.recorded) > 0
 }
 
 // record writes that a delivery is about to be tried; saved, it is ready.
@@ -337,7 +357,7 @@ func (s *session) next() (chan<- []*item, []*item) {
 func (s *session) nextCareful() (chan<- []*item, []*item) {
 	it := s.ready[0]
 	switch {
-	case len(s.running) > 0 || len(s.recording) > 0 || len(s.recorded) > 0:
+	case s.trying():
 		return nil, nil
 	case it.fresh() && s.careful.covers(it):
 		s.careful.left--
@@ -354,9 +374,7 @@ func (s *session) nextCareful() (chan<- []*item, []*item) {
 // handedOut notes what a worker has taken.
 func (s *session) handedOut(items []*item) {
 	s.ready = s.ready[len(items):]
-	deadline := time.Now().Add(s.sub.timeout + hungGrace)
 	for _, it := range items {
-		it.deadline = deadline
 		s.running[it] = struct{}{}
 	}
 }
@@ -364,7 +382,7 @@ func (s *session) handedOut(items []*item) {
 // nextWake is how long the loop may wait for something to happen.
 func (s *session) nextWake() time.Duration {
 	wake := time.Hour
-	if len(s.due) > 0 {
+	if len(s.due) > 0 && s.mayRecord() {
 		wake = min(wake, time.Until(s.due[0].row.Due))
 	}
 	if !s.saveDue.IsZero() && !s.saving {
@@ -381,7 +399,7 @@ func (s *session) nextWake() time.Duration {
 func (s *session) findHung() {
 	now := time.Now()
 	for it := range s.running {
-		if it.hung || now.Before(it.deadline) {
+		if called := it.called.Load(); it.hung || called == 0 || now.Before(time.Unix(0, called).Add(s.sub.timeout+hungGrace)) {
 			continue
 		}
 		it.hung = true
