@@ -34,6 +34,7 @@ type childSpec struct {
 	Seed       uint64        // of what it does at random
 	Base       int           // first number it gives to a lesson
 	Handler    string        // what its handler does, see handlerFor
+	Tries      int           // attempts
 	Drain      time.Duration // drain timeout; 0 for the default
 }
 
@@ -54,9 +55,11 @@ func (c *child) say(format string, args ...any) {
 // roles are the parts a child can play. ctx ends with SIGTERM.
 func roles() map[string]func(ctx context.Context, c *child) error {
 	return map[string]func(ctx context.Context, c *child) error{
-		"emit":   emitUntilKilled,
-		"handle": handleUntilDrained,
-		"stop":   handleThroughStop,
+		"emit":    emitUntilKilled,
+		"handle":  handleUntilDrained,
+		"stop":    handleThroughStop,
+		"deliver": deliverUntilDrained,
+		"die":     dieHandling,
 	}
 }
 

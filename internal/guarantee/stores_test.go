@@ -40,8 +40,8 @@ type place interface {
 	location() string
 	// open opens the store; closed, it can be opened again.
 	open(ctx context.Context) (store full, closeStore func() error, err error)
-	// do is the adapter's Do; tx is the adapter's own transaction.
-	do(ctx context.Context, store full, bus *pulse.Bus, fn func(tx any, e pulse.Emitter) error) error
+	// transactions are the ways to emit in a transaction, by name.
+	transactions(w *world) map[string]transaction
 	// onTx is the adapter's OnTx.
 	onTx(fn func(ctx context.Context, tx any, e lesson) error) pulse.SubscribeOption
 	// write writes one effect in the adapter's own transaction, in which e emits. Nothing keeps a second one of the same n out.
@@ -59,6 +59,14 @@ type full interface {
 	pulse.Leases
 	pulse.Subscriptions
 	pulse.Deliveries
+}
+
+// transaction runs fn in a transaction of the adapter's own type, in which e emits, and commits if it returns nil.
+type transaction func(ctx context.Context, fn func(tx any, e pulse.Emitter) error) error
+
+// transact is the store's Transact as a transaction.
+func (w *world) transact(ctx context.Context, fn func(tx any, e pulse.Emitter) error) error {
+	return w.store.Transact(ctx, func(_ context.Context, tx pulse.Tx) error { return fn(tx.Unwrap(), w.bus.In(tx)) })
 }
 
 // each runs a test for every store.
@@ -90,8 +98,13 @@ func (p *memoryPlace) open(context.Context) (full, func() error, error) {
 	return p.store, func() error { return nil }, nil
 }
 
-func (p *memoryPlace) do(ctx context.Context, store full, bus *pulse.Bus, fn func(tx any, e pulse.Emitter) error) error {
-	return memstore.Do(ctx, p.store, bus, func(tx *memstore.Tx, e pulse.Emitter) error { return fn(tx, e) })
+func (p *memoryPlace) transactions(w *world) map[string]transaction {
+	return map[string]transaction{
+		"Transact": w.transact,
+		"Do": func(ctx context.Context, fn func(tx any, e pulse.Emitter) error) error {
+			return memstore.Do(ctx, p.store, w.bus, func(tx *memstore.Tx, e pulse.Emitter) error { return fn(tx, e) })
+		},
+	}
 }
 
 func (p *memoryPlace) onTx(fn func(ctx context.Context, tx any, e lesson) error) pulse.SubscribeOption {
@@ -155,8 +168,38 @@ func (p *sqlitePlace) open(ctx context.Context) (full, func() error, error) {
 	return store, store.Close, nil
 }
 
-func (p *sqlitePlace) do(ctx context.Context, store full, bus *pulse.Bus, fn func(tx any, e pulse.Emitter) error) error {
-	return sqlitestore.Do(ctx, store.(*sqlitestore.Store), bus, func(tx *sql.Tx, e pulse.Emitter) error { return fn(tx, e) })
+func (p *sqlitePlace) transactions(w *world) map[string]transaction {
+	return map[string]transaction{
+		"Transact": w.transact,
+		"Do": func(ctx context.Context, fn func(tx any, e pulse.Emitter) error) error {
+			return sqlitestore.Do(ctx, w.raw.(*sqlitestore.Store), w.bus, func(tx *sql.Tx, e pulse.Emitter) error { return fn(tx, e) })
+		},
+		"Tx": func(ctx context.Context, fn func(tx any, e pulse.Emitter) error) error {
+			return p.ownTransaction(ctx, w, fn)
+		},
+	}
+}
+
+// ownTransaction emits in a transaction that the user began on a connection of their own.
+func (p *sqlitePlace) ownTransaction(ctx context.Context, w *world, fn func(tx any, e pulse.Emitter) error) error {
+	db, err := openUserDB(p.path)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after the commit it does nothing
+	if err := fn(tx, w.bus.In(sqlitestore.Tx(tx))); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	w.bus.Wake()
+	return nil
 }
 
 func (p *sqlitePlace) onTx(fn func(ctx context.Context, tx any, e lesson) error) pulse.SubscribeOption {

@@ -233,6 +233,7 @@ type tally struct {
 	count map[int]int
 	order map[string][]int // by key
 	total int
+	each  func(l lesson) // called for each, nil for none
 }
 
 func newTally() *tally { return &tally{count: map[int]int{}, order: map[string][]int{}} }
@@ -243,6 +244,9 @@ func (y *tally) add(l lesson) {
 	y.count[l.N]++
 	y.order[l.Key] = append(y.order[l.Key], l.N)
 	y.total++
+	if y.each != nil {
+		y.each(l)
+	}
 }
 
 // of returns the numbers seen for a key, in order.
