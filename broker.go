@@ -56,9 +56,9 @@ type Source interface {
 type FeedConfig struct {
 	Subscription string
 	Names        []string // names and patterns; nil for all
-	Start        Position // first position wanted, when the name is new to the source; messages before it are not delivered
+	Start        Position // first position wanted, when the name is new to the source; messages before it are not delivered. 0 for all
 	Ordered      bool
-	Window       int // messages delivered and not acknowledged at most
+	Window       int // messages delivered to this Feed and not acknowledged at most
 }
 
 // Feed is an open Source. It is used by one goroutine, except that Ack may run beside Fetch.

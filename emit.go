@@ -196,8 +196,8 @@ func validate(e *Envelope) error {
 	if err := ValidateName(e.Name); err != nil {
 		return err
 	}
-	if e.Version < 1 {
-		return fmt.Errorf("%w: version %d: versions count from 1", ErrInvalid, e.Version)
+	if e.Version < 1 || e.Version > maxVersion {
+		return fmt.Errorf("%w: version %d: versions count from 1 to %d", ErrInvalid, e.Version, maxVersion)
 	}
 	if y := e.OccurredAt.Year(); y < 1 || y > 9999 {
 		return fmt.Errorf("%w: occurred in the year %d: give a time between the years 1 and 9999", ErrInvalid, y)
@@ -205,8 +205,11 @@ func validate(e *Envelope) error {
 	if err := validateKey(e.Key); err != nil {
 		return err
 	}
-	if err := validateText("correlation", e.Correlation, maxText); err != nil {
+	if err := validateCorrelation(e.Correlation); err != nil {
 		return err
+	}
+	if e.Source == "" {
+		return fmt.Errorf("%w: the source is empty: name the application the event comes from", ErrInvalid)
 	}
 	if err := validateText("source", e.Source, maxText); err != nil {
 		return err
@@ -217,11 +220,8 @@ func validate(e *Envelope) error {
 		}
 	}
 	if e.Extensions != nil {
-		if err := checkJSON(e.Extensions); err != nil {
-			return fmt.Errorf("extensions: %w", err)
-		}
-		if e.Extensions[0] != '{' {
-			return fmt.Errorf("%w: extensions must be one JSON object", ErrInvalid)
+		if err := validateExtensions(e.Extensions); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -39,7 +39,7 @@ var (
 // ConflictError tells which id was already taken. It is an ErrConflict.
 type ConflictError struct {
 	ID       uuid.UUID
-	Position Position // of the event that has the id
+	Position Position // of the event that has the id; 0 while it has none
 }
 
 func (e *ConflictError) Error() string {

@@ -3,6 +3,7 @@ package pulse
 import (
 	"container/heap"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,30 +15,34 @@ type item struct {
 	lane    *lane          // nil when it waits for nobody and nobody for it
 	attempt int            // the one that runs, or will
 
-	deadline time.Time // while it runs: when it counts as hung
-	hung     bool      // its handler outlived the timeout
+	called atomic.Int64 // while its handler runs: since when, in nanoseconds; set by the worker
+	hung   bool         // its handler outlived the timeout
 }
 
 func (it *item) fresh() bool { return it.row == nil }
 
 // lane keeps the deliveries of one key in order.
 type lane struct {
-	key   string
-	busy  bool    // one of its items is ready or running
-	fresh []*item // behind the busy one
-	rows  []*item // failed ones and their followers, by position; the first holds up the others
+	key    string
+	active *item   // the one that waits for its time, is ready or runs; nil: none does
+	fresh  []*item // behind the active one
+	rows   []*item // failed ones and their followers, by position; the first holds up the others
 }
 
-// insert puts it among the rows.
-func (l *lane) insert(it *item) {
+// insert puts it among the rows and returns its place.
+func (l *lane) insert(it *item) int {
 	i, found := slices.BinarySearchFunc(l.rows, it.env.Position, func(a *item, p Position) int { return int(a.env.Position - p) })
 	if !found {
 		l.rows = slices.Insert(l.rows, i, it)
 	}
+	return i
 }
 
-// remove takes it from the rows.
-func (l *lane) remove(it *item) {
+// leave takes it out of the lane.
+func (l *lane) leave(it *item) {
+	if l.active == it {
+		l.active = nil
+	}
 	if i := slices.Index(l.rows, it); i >= 0 {
 		l.rows = slices.Delete(l.rows, i, i+1)
 	}

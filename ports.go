@@ -13,8 +13,8 @@ type Store interface {
 	// Append stores recs as one unit, durable when it returns nil. It sets RecordedAt by the store's clock.
 	// It does not retry, keeps nothing of recs, and may run concurrently. A record whose id is stored
 	// already and that Repeats what is stored is no error and changes nothing; one that says something else
-	// fails the unit with a ConflictError. A record of another Origin fails it with ErrInvalid. When the
-	// outcome is not known the error is an ErrUnknown, after Close an ErrClosed; every other error means nothing was stored.
+	// fails the unit with a ConflictError. A record of another Origin fails it with ErrInvalid, one over MaxBytes with
+	// ErrTooLarge. When the outcome is not known the error is an ErrUnknown, after Close an ErrClosed; every other error means nothing was stored.
 	Append(ctx context.Context, recs []Record) error
 
 	// Read returns the envelopes that q selects, in order of position, and where the next Read goes on.
@@ -75,8 +75,8 @@ type Tx interface {
 	Append(ctx context.Context, recs []Record) error
 
 	// Mark enters deliveries into the inbox of the lease's subscription and generation. It returns those that were
-	// there already or lie at or below the cursor: their effect exists and must not happen again.
-	// ErrFenced when the lease is no longer the current one.
+	// there already, or lie at or below the cursor and have no delivery row: their effect exists and must not happen
+	// again. ErrFenced when the lease is no longer the current one, also at the commit when it was lost in between.
 	Mark(ctx context.Context, lease Lease, positions []Position) (seen []Position, err error)
 
 	// Unwrap returns the adapter's own transaction, a *sql.Tx for example.
@@ -95,7 +95,9 @@ type Lease struct {
 
 // Leases lets one instance at a time be active for a name. Time is the store's, not the caller's.
 type Leases interface {
-	// Acquire takes or renews the lease of a registered subscription for ttl. While another holder's is not expired: ErrHeld.
+	// Acquire takes or renews the lease of a registered subscription for ttl. While another holder's is not expired: ErrHeld;
+	// without a registration: ErrNotFound. A token is never given twice for a name, not even after a Drop. An expired
+	// lease that nobody took is still current.
 	// Renewing keeps Token, Generation and Unclean as they were, brings Revision up to date, and is ErrFenced when the lease was lost.
 	// Pass the zero Lease but for Name and Holder to take, the lease itself to renew.
 	Acquire(ctx context.Context, lease Lease, ttl time.Duration) (Lease, error)

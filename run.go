@@ -18,7 +18,7 @@ func (b *Bus) Run(ctx context.Context) error {
 	return b.runAs(ctx, false)
 }
 
-// runAs is Run, on behalf of Drain or not. Run waits for a Drain to end, a Drain does not wait.
+// runAs is Run, on behalf of Drain or not. Only a Run beside a Run is an error: else the second waits for the first to end.
 func (b *Bus) runAs(ctx context.Context, drain bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -40,14 +40,14 @@ func (b *Bus) runAs(ctx context.Context, drain bool) error {
 	return b.run(ctx, cancel)
 }
 
-// begin claims the bus for running. While a Drain has it, active is closed when it ends.
+// begin claims the bus for running. While it has to wait, active is closed when who has the bus ends.
 func (b *Bus) begin(cancel context.CancelFunc, drain bool) (active <-chan struct{}, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case b.closed:
 		return nil, fmt.Errorf("run: %w: the bus was closed", ErrClosed)
-	case b.running && b.draining && !drain:
+	case b.running && (b.draining || drain):
 		return b.stopped, nil
 	case b.running:
 		return nil, fmt.Errorf("run: %w: this bus is running already", ErrInvalid)
@@ -93,17 +93,11 @@ func (b *Bus) run(ctx context.Context, cancel context.CancelFunc) error {
 }
 
 // Drain runs the subscriptions until all that was emitted is handled or a dead letter, and returns. It waits for retries, and for
-// what handlers emit. When Run is active on this bus it only waits.
+// what handlers emit. While Run is active on this bus it only waits.
 func (b *Bus) Drain(ctx context.Context) error {
 	for _, r := range b.runners {
 		r.draining.Add(1)
 		defer r.draining.Add(-1)
-	}
-	b.mu.Lock()
-	active := b.running
-	b.mu.Unlock()
-	if active {
-		return b.awaitDrained(ctx)
 	}
 	runCtx, stop := context.WithCancel(ctx)
 	defer stop()

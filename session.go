@@ -46,6 +46,7 @@ type session struct {
 	stopping bool   // hands out nothing more
 	pause    string // why the subscription pauses itself, "" when it does not
 	failed   error  // what ends the session at once
+	fenced   bool   // saves nothing more: another instance may be active
 	trouble  error  // what ends it when all that runs is handled and saved
 
 	feed     Feed                // nil when fed from the log
@@ -146,6 +147,7 @@ func (s *session) loop(ctx context.Context) {
 			s.revision = lease.Revision
 			s.skipUnrouted()
 		case err := <-s.lost:
+			s.fenced = true
 			s.fail(err)
 		case s.trouble = <-s.broken:
 			s.stopping = true
@@ -161,15 +163,15 @@ func (s *session) loop(ctx context.Context) {
 }
 
 // finish waits for running handlers and saves. Once ctx has ended it waits no longer than the drain timeout. It
-// reports whether all handlers returned by themselves.
+// reports whether all handlers have returned.
 func (s *session) finish(ctx context.Context, abort context.CancelFunc) bool {
 	s.unrecord()
 	if s.failed != nil {
 		abort() // another instance may be active already
 	}
-	clean, ended := true, ctx.Done()
+	ended, aborted := ctx.Done(), false
 	var limit <-chan time.Time
-	for len(s.running) > 0 || s.saving || s.unsaved() && s.failed == nil {
+	for len(s.running) > 0 || s.saving || s.unsaved() && !s.fenced {
 		s.save()
 		select {
 		case rs := <-s.results:
@@ -178,22 +180,23 @@ func (s *session) finish(ctx context.Context, abort context.CancelFunc) bool {
 			s.afterSave(done)
 		case <-s.renewed:
 		case err := <-s.lost:
+			s.fenced = true
 			s.fail(err)
 			abort()
 		case <-ended:
 			ended = nil
 			limit = time.After(s.bus.drain)
 		case <-limit:
-			if !clean {
+			if aborted {
 				s.bus.log.Error("pulse: handlers did not return and were left behind", "subscription", s.sub.name, "handlers", len(s.running))
 				return false
 			}
-			clean = false
+			aborted = true
 			abort()
 			limit = time.After(time.Second)
 		}
 	}
-	return clean
+	return true
 }
 
 func (s *session) fail(err error) {
@@ -245,6 +248,7 @@ func (s *session) enqueue(it *item) {
 	switch {
 	case l != nil && len(l.rows) > 0:
 		s.follow(l, it)
+		s.advanceLane(l) // it comes again, and may be before what holds up the others
 	case s.sub.batched(): // one batch at a time keeps the order; a lane exists only while it is blocked
 		s.ready = append(s.ready, it)
 	case l != nil:
@@ -253,7 +257,7 @@ func (s *session) enqueue(it *item) {
 		s.advanceLane(l)
 	default:
 		l = s.lane(key)
-		it.lane, l.busy = l, true
+		it.lane, l.active = l, it
 		s.ready = append(s.ready, it)
 	}
 }
@@ -278,9 +282,17 @@ func (s *session) lane(key string) *lane {
 
 // follow puts a delivery behind a failed one of its key, as a row.
 func (s *session) follow(l *lane, it *item) {
-	it.lane = l
 	s.putRow(it, StatusWaiting)
-	l.insert(it)
+	s.place(l, it)
+}
+
+// place puts a delivery among the rows of a lane. Only the first of them can be due: the others wait, also when they were tried before.
+func (s *session) place(l *lane, it *item) {
+	it.lane = l
+	second := max(l.insert(it), 1) // the delivery itself, or the one whose place it takes
+	if second < len(l.rows) && l.rows[second].row.Status == StatusRetry {
+		s.putRow(l.rows[second], StatusWaiting)
+	}
 }
 
 // putRow gives a delivery a row with a status. Unless it is just being tried the cursor passes it then, and its
@@ -311,9 +323,29 @@ func (s *session) promote() {
 		return
 	}
 	now := time.Now()
-	for it := s.due.pop(now); it != nil; it = s.due.pop(now) {
+	for s.mayRecord() {
+		it := s.due.pop(now)
+		if it == nil {
+			return
+		}
 		s.record(it)
 	}
+}
+
+// mayRecord reports whether another attempt may be written down: after an unclean stop only one at a time, because the end of the
+// process is charged to all that are.
+func (s *session) mayRecord() bool {
+	return s.careful.left == 0 || !s.trying() && (len(s.ready) == 0 || s.ready[0].fresh())
+}
+
+// trying reports that an attempt runs or is being written down. What hangs does not count.
+func (s *session) trying() bool {
+	for it := range s.running {
+		if !it.hung {
+			return true
+		}
+	}
+	return len(s.recording) > 0 || len(s.recorded) > 0
 }
 
 // record writes that a delivery is about to be tried; saved, it is ready.
@@ -348,7 +380,7 @@ func (s *session) next() (chan<- []*item, []*item) {
 func (s *session) nextCareful() (chan<- []*item, []*item) {
 	it := s.ready[0]
 	switch {
-	case len(s.running) > 0 || len(s.recording) > 0 || len(s.recorded) > 0:
+	case s.trying():
 		return nil, nil
 	case it.fresh() && s.careful.covers(it):
 		s.careful.left--
@@ -365,9 +397,7 @@ func (s *session) nextCareful() (chan<- []*item, []*item) {
 // handedOut notes what a worker has taken.
 func (s *session) handedOut(items []*item) {
 	s.ready = s.ready[len(items):]
-	deadline := time.Now().Add(s.sub.timeout + hungGrace)
 	for _, it := range items {
-		it.deadline = deadline
 		s.running[it] = struct{}{}
 	}
 }
@@ -375,7 +405,7 @@ func (s *session) handedOut(items []*item) {
 // nextWake is how long the loop may wait for something to happen.
 func (s *session) nextWake() time.Duration {
 	wake := time.Hour
-	if len(s.due) > 0 {
+	if len(s.due) > 0 && s.mayRecord() {
 		wake = min(wake, time.Until(s.due[0].row.Due))
 	}
 	if !s.saveDue.IsZero() && !s.saving {
@@ -395,7 +425,7 @@ func (s *session) nextWake() time.Duration {
 func (s *session) findHung() {
 	now := time.Now()
 	for it := range s.running {
-		if it.hung || now.Before(it.deadline) {
+		if called := it.called.Load(); it.hung || called == 0 || now.Before(time.Unix(0, called).Add(s.sub.timeout+hungGrace)) {
 			continue
 		}
 		it.hung = true
@@ -410,7 +440,6 @@ func (s *session) findHung() {
 		}
 		if it.row.Lane != "" {
 			s.block(it)
-			it.lane.busy = true
 		}
 	}
 }
@@ -438,7 +467,7 @@ func (s *session) unsaved() bool {
 
 // save hands what changed to the saver, if it is time and the saver is free.
 func (s *session) save() {
-	if s.saving || !s.unsaved() || s.failed != nil {
+	if s.saving || !s.unsaved() || s.fenced {
 		return
 	}
 	now := s.stopping || len(s.dirty) > 0 || s.unacked.unsaved >= saveAfter ||
@@ -471,6 +500,7 @@ func (s *session) save() {
 func (s *session) afterSave(done saved) {
 	s.saving = false
 	if done.err != nil {
+		s.fenced = true // it may be, and what the store has is not known
 		s.fail(done.err)
 		return
 	}

@@ -54,9 +54,9 @@ func (s *session) notTried(it *item) {
 	if it.row != nil { // it was taken for hung with the others
 		it.row.Attempt, it.row.Error, it.row.FailedAt = it.attempt-1, "", time.Time{}
 	}
-	l := s.lane(it.env.Key)
-	s.follow(l, it)
-	s.advanceLane(l) // the one before it may hold up nobody
+	s.putRow(it, StatusWaiting)
+	s.block(it)
+	s.advanceLane(it.lane) // the one before it may hold up nobody
 }
 
 // handled books a success.
@@ -69,8 +69,7 @@ func (s *session) handled(it *item) {
 		s.done(it.entry)
 	}
 	if l := it.lane; l != nil {
-		l.busy = false
-		l.remove(it)
+		l.leave(it)
 		s.advanceLane(l)
 	}
 }
@@ -116,23 +115,23 @@ func (s *session) schedule(it *item) {
 			s.due.push(it)
 		}
 		if l != nil {
-			l.busy = false
-			l.remove(it)
+			l.leave(it)
 			s.advanceLane(l)
 		}
 		return
 	}
 	s.block(it)
-	it.lane.busy = false
+	if it.lane.active == it {
+		it.lane.active = nil
+	}
 	s.advanceLane(it.lane)
 }
 
-// block puts a failed delivery at the head of its lane and turns its followers in memory into rows, so that the
-// cursor can pass them all.
+// block puts a delivery into its lane as a row, and turns its followers in memory into rows, so that the cursor can
+// pass them all.
 func (s *session) block(it *item) {
 	l := s.lane(it.row.Lane)
-	it.lane = l
-	l.insert(it)
+	s.place(l, it)
 	fresh := l.fresh
 	l.fresh = nil
 	if s.sub.batched() {
@@ -152,18 +151,18 @@ func (s *session) block(it *item) {
 // advanceLane gets the next delivery of a lane going, unless one is under way or a dead letter holds them up.
 func (s *session) advanceLane(l *lane) {
 	switch {
-	case l.busy:
+	case l.active != nil:
 	case len(l.rows) > 0:
 		head := l.rows[0]
 		if _, runs := s.running[head]; runs || head.row.Status == StatusDead {
 			return
 		}
-		l.busy = true // waiting for its time counts too
+		l.active = head
 		s.due.push(head)
 	case len(l.fresh) > 0:
 		next := l.fresh[0]
 		l.fresh = l.fresh[1:]
-		l.busy = true
+		l.active = next
 		s.ready = append(s.ready, next)
 	default:
 		delete(s.lanes, l.key)
@@ -263,9 +262,15 @@ func (s *session) adopt(row *DeliveryState) {
 	}
 }
 
-// interrupted books the attempt during which a former instance died.
+// interrupted books the attempt during which a former instance ended: when it died, as a failure.
 func (s *session) interrupted(it *item) {
 	now := time.Now()
+	s.dirty[it.row.Position] = struct{}{}
+	if !s.lease.Unclean { // all handlers had returned: only what they answered was not saved
+		it.row.Status, it.row.Due = StatusRetry, now
+		it.row.Attempt--
+		return
+	}
 	it.attempt = it.row.Attempt
 	err := errors.New("the process died, or lost its lease, while this delivery was being handled")
 	if it.row.Error == "" || it.row.Attempt >= s.sub.retry.Attempts {
@@ -279,7 +284,6 @@ func (s *session) interrupted(it *item) {
 			it.row.Lane = ""
 		}
 	}
-	s.dirty[it.row.Position] = struct{}{}
 }
 
 // reload takes over what people changed, when the lease told that they did and no row is on its way to the store.
@@ -309,7 +313,7 @@ func (s *session) reloadDead(ctx context.Context) error {
 		if it.row.Status == StatusDead {
 			delete(s.rows, pos)
 			if it.lane != nil {
-				it.lane.remove(it)
+				it.lane.leave(it)
 			}
 		}
 	}

@@ -236,41 +236,54 @@ func (s *session) fetch(ctx context.Context, it *item) error {
 
 // attempt runs the handler once for items, in a transaction if it wants one.
 func (s *session) attempt(ctx context.Context, route *route, items []*item) result {
-	handling, cancel := context.WithTimeout(ctx, s.sub.timeout)
-	defer cancel()
 	var r result
 	if route.inTx {
-		r = s.attemptInTx(handling, route, items)
+		r = s.attemptInTx(ctx, route, items)
 	} else {
-		r.stack, r.err = s.call(handling, route, items, nil)
+		r.stack, r.err = s.timed(ctx, func(ctx context.Context) (string, error) { return s.call(ctx, route, items, nil) })
 	}
-	switch {
-	case r.err == nil && r.session == nil:
-	case ctx.Err() != nil:
-		r = result{aborted: true}
-	case r.err == nil:
-	case errors.Is(handling.Err(), context.DeadlineExceeded):
-		r.err = fmt.Errorf("timeout of %s exceeded: %w", s.sub.timeout, r.err)
+	if ctx.Err() != nil && (r.err != nil || r.session != nil) {
+		return result{aborted: true}
 	}
 	return r
 }
 
-// attemptInTx is attempt in a transaction that also holds the inbox rows.
+// timed calls a handler, whose context ends after the subscription's timeout.
+func (s *session) timed(ctx context.Context, call func(ctx context.Context) (stack string, err error)) (stack string, err error) {
+	handling, cancel := context.WithTimeout(ctx, s.sub.timeout)
+	defer cancel()
+	stack, err = call(handling)
+	if err != nil && errors.Is(handling.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("timeout of %s exceeded: %w", s.sub.timeout, err)
+	}
+	return stack, err
+}
+
+// attemptInTx is attempt in a transaction that also holds the inbox rows. Its time begins with the handler: to wait for another
+// transaction is nobody's fault.
 func (s *session) attemptInTx(ctx context.Context, route *route, items []*item) (r result) {
 	called := false
-	err := s.ports.transactor.Transact(ctx, func(ctx context.Context, tx Tx) error {
+	transaction, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	err := s.ports.transactor.Transact(transaction, func(ctx context.Context, tx Tx) error {
 		unseen, err := s.unseen(ctx, tx, items)
 		if err != nil || len(unseen) == 0 {
 			return err
 		}
 		called = true
-		r.stack, r.err = s.call(ctx, route, unseen, tx)
+		r.stack, r.err = s.timed(ctx, func(ctx context.Context) (string, error) {
+			stop := context.AfterFunc(ctx, giveUp) // should the handler not return, the store need not wait for it
+			defer stop()
+			return s.call(ctx, route, unseen, tx)
+		})
 		return r.err
 	})
 	switch {
 	case r.err != nil || err == nil:
 	case !called, errors.Is(err, ErrUnknown), errors.Is(err, ErrFenced):
 		r.session = err // redelivered, the inbox tells what happened
+	case transaction.Err() != nil:
+		r.err = fmt.Errorf("timeout of %s exceeded, the transaction was given up: %w", s.sub.timeout, err)
 	default:
 		r.err = err // the handler left a transaction that cannot commit
 	}
@@ -308,6 +321,8 @@ func (s *session) call(ctx context.Context, route *route, items []*item, tx Tx) 
 	sc := &scope{bus: s.bus, cause: items[0].env.ID, correlation: items[0].env.Correlation, tx: tx}
 	ctx = context.WithValue(ctx, scopeKey{}, sc)
 	defer sc.over.Store(true)
+	mark(items, time.Now().UnixNano())
+	defer mark(items, 0)
 	if route.batch == nil {
 		return s.handle(ctx, route, items)
 	}
@@ -319,6 +334,13 @@ func (s *session) call(ctx context.Context, route *route, items []*item, tx Tx) 
 	}()
 	<-returned
 	return stack, err
+}
+
+// mark notes since when the handler of items runs, in nanoseconds; 0: it does not.
+func mark(items []*item, since int64) {
+	for _, it := range items {
+		it.called.Store(since)
+	}
 }
 
 // handle calls the handler and turns a panic into an error.

@@ -103,16 +103,24 @@ func TestUnusableFiles(t *testing.T) {
 			writeFile(t, path, []byte("Dear diary, this is not a database, although it is long enough to be the header of one. Really."+" It goes on."))
 		}, pulse.ErrInvalid, "is not an SQLite database; nothing was changed"},
 		{"a few bytes", func(t *testing.T, path string) { writeFile(t, path, []byte("SQLite format 3\x00")) }, pulse.ErrInvalid, "is not an SQLite database"},
-		{"database of another program", func(t *testing.T, path string) { sqliteFile(t, path, "_journal_mode=DELETE") },
-			pulse.ErrInvalid, "is an SQLite database, but not a Pulse store; nothing was changed"},
-		{"database of another program in WAL mode", func(t *testing.T, path string) { sqliteFile(t, path, "_journal_mode=WAL") },
-			pulse.ErrInvalid, "not a Pulse store"},
-		{"marked by another program", func(t *testing.T, path string) {
-			sqliteFile(t, path, "_journal_mode=DELETE", "PRAGMA application_id = 42")
+		{
+			"database of another program", func(t *testing.T, path string) { sqliteFile(t, path, "_journal_mode=DELETE") },
+			pulse.ErrInvalid, "is an SQLite database, but not a Pulse store; nothing was changed",
 		},
-			pulse.ErrInvalid, "not a Pulse store"},
-		{"database of another program that crashed", func(t *testing.T, path string) { crashed(t, path, "CREATE TABLE pupils (name TEXT)") },
-			pulse.ErrInvalid, "not a Pulse store"},
+		{
+			"database of another program in WAL mode", func(t *testing.T, path string) { sqliteFile(t, path, "_journal_mode=WAL") },
+			pulse.ErrInvalid, "not a Pulse store",
+		},
+		{
+			"marked by another program", func(t *testing.T, path string) {
+				sqliteFile(t, path, "_journal_mode=DELETE", "PRAGMA application_id = 42")
+			},
+			pulse.ErrInvalid, "not a Pulse store",
+		},
+		{
+			"database of another program that crashed", func(t *testing.T, path string) { crashed(t, path, "CREATE TABLE pupils (name TEXT)") },
+			pulse.ErrInvalid, "not a Pulse store",
+		},
 		{"newer schema", func(t *testing.T, path string) {
 			storeFile(t, path)
 			sqliteExec(t, path, "PRAGMA user_version = 7")

@@ -118,7 +118,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 // A file that may not be written, and one whose directory may not, seen by a user who is not root.
 func TestReadOnlyPermissions(t *testing.T) {
 	if os.Geteuid() == 0 {
-		t.Skip("root may write everywhere: see TestReadOnlyFileSystem")
+		t.Skip("not applicable: root may write everywhere: see TestReadOnlyFileSystem")
 	}
 	for _, test := range []struct {
 		name      string

@@ -238,7 +238,7 @@ func TestConcurrentCreation(t *testing.T) {
 func TestLeaseOfEndedProcess(t *testing.T) {
 	host, err := os.Hostname()
 	if err != nil {
-		t.Skip("this machine has no name")
+		t.Skip("not applicable: this machine has no name")
 	}
 	c := startChild(t, "end")
 	c.succeeded()

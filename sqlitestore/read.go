@@ -205,8 +205,10 @@ func scanRows(rows *sql.Rows, expected int) (envs []pulse.Envelope, cut bool, er
 		id, actor, causation, signature       sql.RawBytes
 		extensions, data                      []byte
 	)
-	into := []any{&position, &id, &e.Name, &version, &e.Source, &occurred, &recorded, &actor,
-		&e.Correlation, &causation, &e.Key, &e.Trace, &signature, &extensions, &data}
+	into := []any{
+		&position, &id, &e.Name, &version, &e.Source, &occurred, &recorded, &actor,
+		&e.Correlation, &causation, &e.Key, &e.Trace, &signature, &extensions, &data,
+	}
 	for size := 0; rows.Next(); {
 		if err := rows.Scan(into...); err != nil {
 			return nil, false, err

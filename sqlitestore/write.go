@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -155,11 +156,13 @@ func (s *Store) queryRow(tx *sql.Tx, query string, args ...any) *sql.Row {
 type txn struct {
 	store *Store
 	tx    *sql.Tx
+	mu    sync.Mutex // held by its methods, which use what belongs to who holds the writer's connection
 	over  atomic.Bool
 }
 
-// Transact runs fn in a transaction; see pulse.Transactor. All other writers of the file wait meanwhile. Writing through the store with the context that
-// fn gets is refused with ErrInvalid; reading is not, and does not see what the transaction wrote.
+// Transact runs fn in a transaction; see pulse.Transactor. All other writers of the file wait meanwhile, but no longer than
+// until ctx ends: then it is rolled back, even if fn does not return. Writing through the store with the context that fn
+// gets is refused with ErrInvalid; reading is not, and does not see what the transaction wrote.
 func (s *Store) Transact(ctx context.Context, fn func(ctx context.Context, tx pulse.Tx) error) error {
 	const op = "transact"
 	if err := s.refuseNested(ctx); err != nil {
@@ -173,11 +176,16 @@ func (s *Store) Transact(ctx context.Context, fn func(ctx context.Context, tx pu
 	if err != nil {
 		return fail(op, err)
 	}
-	defer end()
 	t := &txn{store: s, tx: tx}
-	defer t.over.Store(true)
+	leave := sync.OnceFunc(func() { t.close(); end() })
+	defer leave()
+	stop := context.AfterFunc(ctx, leave)
+	defer stop()
 	if err := fn(context.WithValue(ctx, insideKey{}, t), t); err != nil {
 		return err
+	}
+	if !stop() {
+		return fail(op, ctx.Err())
 	}
 	if err := s.enter(ctx); err != nil {
 		return fail(op, err)
@@ -189,12 +197,30 @@ func (s *Store) Transact(ctx context.Context, fn func(ctx context.Context, tx pu
 // Unwrap returns the *sql.Tx. Leave committing it to Transact.
 func (t *txn) Unwrap() any { return t.tx }
 
-// enter begins a call of a method of the transaction; store.leave ends it.
+// close ends the transaction for its methods, after one that runs.
+func (t *txn) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over.Store(true)
+}
+
+// enter begins a call of a method of the transaction; leave ends it.
 func (t *txn) enter(ctx context.Context) error {
-	if t.over.Load() {
-		return fmt.Errorf("%w: the transaction is over: use it inside the function it was given to only", pulse.ErrClosed)
+	t.mu.Lock()
+	err := t.store.enter(ctx)
+	if err == nil && t.over.Load() {
+		t.store.leave()
+		err = fmt.Errorf("%w: the transaction is over: use it inside the function it was given to only, and before its context ends", pulse.ErrClosed)
 	}
-	return t.store.enter(ctx)
+	if err != nil {
+		t.mu.Unlock()
+	}
+	return err
+}
+
+func (t *txn) leave() {
+	t.store.leave()
+	t.mu.Unlock()
 }
 
 // Append is Store.Append as part of the transaction. After an error the transaction goes on without recs.
@@ -202,7 +228,7 @@ func (t *txn) Append(ctx context.Context, recs []pulse.Record) error {
 	if err := t.enter(ctx); err != nil {
 		return fail("append", err)
 	}
-	defer t.store.leave()
+	defer t.leave()
 	if err := t.store.unit(t.tx).appendPart(recs); err != nil {
 		return fail("append", err)
 	}
@@ -214,7 +240,7 @@ func (t *txn) Mark(ctx context.Context, lease pulse.Lease, positions []pulse.Pos
 	if err := t.enter(ctx); err != nil {
 		return nil, fail("mark", err)
 	}
-	defer t.store.leave()
+	defer t.leave()
 	if seen, err = t.store.mark(t.tx, lease, positions); err != nil {
 		return nil, fail("mark", err)
 	}

@@ -23,7 +23,7 @@ func (h *harness) indexer() pulse.Indexer {
 	h.Helper()
 	ix, ok := h.store.(pulse.Indexer)
 	if !ok {
-		h.Skip("the store is no pulse.Indexer")
+		h.Skip("not applicable: the store is no pulse.Indexer")
 	}
 	return ix
 }

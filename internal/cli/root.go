@@ -30,6 +30,8 @@ func commands(env *environment) []*cobra.Command {
 		newSubscriptionCommand(env),
 		newDeadCommand(env),
 		newDoctorCommand(env),
+		newDemoCommand(env),
+		newBenchCommand(env),
 		newVersionCommand(env),
 	}
 }

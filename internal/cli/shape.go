@@ -66,7 +66,10 @@ func toSubscriptionJSON(s *pulse.SubscriptionState) subscriptionJSON {
 	j := subscriptionJSON{
 		Name: s.Name, Source: s.Source, Generation: s.Generation, Cursor: s.Cursor.Position, Lag: s.Lag(),
 		Retries: s.Retries, Waiting: s.Waiting, BlockedKeys: s.Blocked, DeadLetters: s.Dead,
-		Paused: !s.PausedUntil.IsZero(), PauseReason: s.PauseReason, Holder: s.Holder,
+		Paused: s.PausedUntil.After(time.Now()), Holder: s.Holder,
+	}
+	if j.Paused {
+		j.PauseReason = s.PauseReason
 	}
 	if j.Paused && !s.PausedUntil.Equal(pulse.Forever) {
 		until := s.PausedUntil.UTC()

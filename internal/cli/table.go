@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/rivo/uniseg"
@@ -10,8 +11,15 @@ import (
 type column struct {
 	title string
 	right bool // numbers
-	most  int  // 0: no limit
+	most  int  // 0: no limit, and never shortened
 }
+
+// gap is what stands between columns; least and readable are how narrow a column that may be shortened and the last column become.
+const (
+	gap      = 2
+	least    = 12
+	readable = 16
+)
 
 // table prints rows in columns. It may be fed bit by bit: columns grow, they do not shrink.
 type table struct {
@@ -60,18 +68,39 @@ func (t *table) flush() error {
 
 // line writes one row. The last column gets what the terminal has left.
 func (t *table) line(b *strings.Builder, cells []string) {
-	const gap, readable = 2, 20
-	used := 0
+	widths, rest := t.fit()
 	last := len(t.columns) - 1
 	for i, c := range t.columns[:last] {
-		b.WriteString(pad(cells[i], t.widths[i], c.right))
+		b.WriteString(pad(cut(cells[i], widths[i]), widths[i], c.right))
 		b.WriteString(strings.Repeat(" ", gap))
-		used += t.widths[i] + gap
-	}
-	rest := 0
-	if t.env.width > 0 {
-		rest = max(readable, t.env.width-used)
 	}
 	b.WriteString(strings.TrimRight(cut(cells[last], rest), " "))
 	b.WriteByte('\n')
+}
+
+// fit returns the widths of the columns, and of the last one what the terminal has left, 0 for no limit. Long columns are
+// shortened when nothing readable would be left.
+func (t *table) fit() (widths []int, rest int) {
+	if t.env.width <= 0 {
+		return t.widths, 0
+	}
+	widths = slices.Clone(t.widths)
+	rest = t.env.width
+	for _, w := range widths[:len(widths)-1] {
+		rest -= w + gap
+	}
+	for rest < readable {
+		widest := -1
+		for i, c := range t.columns[:len(widths)-1] {
+			if c.most > 0 && widths[i] > least && (widest < 0 || widths[i] > widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			break
+		}
+		widths[widest]--
+		rest++
+	}
+	return widths, max(rest, readable)
 }

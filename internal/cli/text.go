@@ -14,7 +14,7 @@ import (
 )
 
 // timeLayout is how times are shown: UTC, so that they mean the same to everybody and --since takes them.
-const timeLayout = "2006-01-02T15:04:05.000Z"
+const timeLayout = "2006-01-02T15:04:05Z"
 
 func showTime(t time.Time) string { return t.UTC().Format(timeLayout) }
 
@@ -40,7 +40,7 @@ func printableLines(s string) string {
 func escape(s string, plain func(rune) bool) string {
 	clean := true
 	for _, r := range s {
-		if !plain(r) || r == unicode.ReplacementChar {
+		if !plain(r) || r == unicode.ReplacementChar { // it may stand for bytes that are no UTF-8
 			clean = false
 			break
 		}

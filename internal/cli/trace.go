@@ -74,7 +74,7 @@ type traceNode struct {
 }
 
 // causes arranges events by causation and returns the roots: those whose cause is not among them. What people import may contain
-// circles; the first event of a circle is a root.
+// circles; one event of a circle is a root.
 func causes(envs []pulse.Envelope) []*traceNode {
 	nodes := make([]*traceNode, len(envs))
 	byID := make(map[uuid.UUID]*traceNode, len(envs))
@@ -102,7 +102,7 @@ func causes(envs []pulse.Envelope) []*traceNode {
 			settled[m] = true
 		}
 		if !settled[top] || circle {
-			// top is n itself when n is in the circle: nodes before it in the log would have found the circle first.
+			// Of a circle the event come upon first is the root.
 			settled[top] = true
 			roots = append(roots, top)
 		}

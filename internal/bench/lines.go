@@ -1,0 +1,36 @@
+package bench
+
+import "fmt"
+
+// Line is one row of the report for people.
+type Line struct{ Section, Measure, Value string }
+
+// Lines is the report as a table.
+func (r *Report) Lines() []Line {
+	var lines []Line
+	add := func(section, measure, format string, args ...any) {
+		lines = append(lines, Line{section, measure, fmt.Sprintf(format, args...)})
+	}
+	if s := r.Start; s != nil {
+		add(SectionStart, "store, bus and subscription ready", "%.1f ms", s.ReadyMS)
+		add(SectionStart, "size of this program", "%.1f MiB", s.BinaryMiB)
+	}
+	if e := r.Emit; e != nil {
+		add(SectionEmit, fmt.Sprintf("%d concurrent callers, each event synced", e.Callers), "%.0f/s", e.PerSecond)
+		add(SectionEmit, fmt.Sprintf("raw inserts of the same row, %d in a transaction", e.RawBatch), "%.0f/s", e.RawPerSecond)
+		add(SectionEmit, "ratio", "%.2f", e.Ratio)
+	}
+	if h := r.Handle; h != nil {
+		add(SectionHandle, fmt.Sprintf("%d waiting events, ordered subscription", h.Events), "%.0f/s", h.PerSecond)
+	}
+	if l := r.Latency; l != nil {
+		add(SectionLatency, fmt.Sprintf("Emit to handler at %d/s, %d events", l.Rate, l.Events), "p50 %.2f ms, p99 %.2f ms", l.P50, l.P99)
+	}
+	if s := r.Stalled; s != nil {
+		add(SectionStalled, fmt.Sprintf("%d events waiting for a stalled subscription", s.Waiting), "%.0f MiB, grown by %.0f MiB", s.RSSAfter, s.RSSGrowth)
+		add(SectionStalled, "emitting beside it", "%.0f/s", s.StalledPerSec)
+		add(SectionStalled, "emitting without it", "%.0f/s", s.NormalPerSec)
+		add(SectionStalled, "ratio", "%.2f", s.Ratio)
+	}
+	return lines
+}

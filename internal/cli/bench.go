@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edupulse-live/pulse/internal/app"
+	"github.com/edupulse-live/pulse/internal/bench"
+)
+
+// benchStore is measured when no store is named: the usual one is somebody's.
+const benchStore = "pulse-bench.db"
+
+func newBenchCommand(env *environment) *cobra.Command {
+	opts := bench.Options{}
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure this machine",
+		Long: `Bench measures, on files of its own that it removes again:
+
+  start    how long a first run takes until it is ready
+  emit     events stored by 256 concurrent callers, next to the same rows inserted by SQLite alone in
+           transactions of 500; both sync every transaction
+  handle   a backlog handled by an ordered subscription
+  latency  from Emit to the handler at 200 events a second
+  stalled  memory, and the rate of emitting, beside a subscription that hangs while a backlog grows
+
+Compare ratios rather than rates: they hold when the machine is busy. The files are made beside the path of --store, which must not
+exist (default ` + benchStore + `): the disk they are on is what is measured.`,
+		Example: `  pulse bench
+  pulse bench --only emit,latency --json
+  pulse bench --store sqlite:/mnt/fast/bench.db`,
+		Args: positional(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := env.config(cmd)
+			if err != nil {
+				return err
+			}
+			if cfg.Store.Kind != app.KindSQLite {
+				return usagef("bench measures SQLite: give --store sqlite:PATH")
+			}
+			opts.Path = cfg.Store.Path
+			if !cmd.Flags().Changed("store") && env.getenv("PULSE_STORE") == "" {
+				opts.Path = benchStore
+			}
+			return env.bench(cmd.Context(), opts)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&opts.Only, "only", nil, "measure only these `sections`: "+strings.Join(bench.Sections(), ", "))
+	flags.IntVar(&opts.Rounds, "rounds", 3, "how often what is compared is measured; medians are printed")
+	flags.DurationVar(&opts.Time, "time", 3*time.Second, "how long one measurement takes")
+	flags.IntVar(&opts.Waiting, "waiting", 1_000_000, "events that wait for the stalled subscription")
+	flags.BoolVar(&opts.Keep, "keep", false, "leave the files")
+	return cmd
+}
+
+func (env *environment) bench(ctx context.Context, opts bench.Options) error {
+	opts.Open = func(ctx context.Context, path string) (bench.Store, error) { return app.OpenSQLite(ctx, path) }
+	opts.Say = env.notef
+	report, err := bench.Run(ctx, opts)
+	if err != nil {
+		return err
+	}
+	if env.json {
+		return env.printJSON(report)
+	}
+	for _, line := range report.Lines() {
+		if err := env.printf("%-10s %-58s %s\n", line.Section, line.Measure, line.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}

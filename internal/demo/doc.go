@@ -1,0 +1,9 @@
+// Package demo plays a learning platform on Pulse, in two ways.
+//
+// Live plays a small one with stand-in side effects at a rate that people can follow: something to look at
+// on an empty machine.
+//
+// Year replays the Open University Learning Analytics dataset, a real year of a large one, through one transactional
+// subscription, and counts afterwards, without asking the bus, what was lost, doubled or reordered. It may be killed at any moment and
+// started again.
+package demo

@@ -1,0 +1,110 @@
+//go:build unix
+
+package demo
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// child is a process that plays a year.
+type child struct {
+	cmd              *exec.Cmd
+	stdout, stderr   bytes.Buffer
+	emitted, handled int // as it said last
+	read             chan struct{}
+}
+
+func startChild(t *testing.T, dataset, data string) *child {
+	t.Helper()
+	c := &child{cmd: exec.CommandContext(t.Context(), os.Args[0]), read: make(chan struct{})}
+	c.cmd.Env = append(os.Environ(), childDataset+"="+dataset, childData+"="+data)
+	c.cmd.Stdout = &c.stdout
+	progress, err := c.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(c.read)
+		for lines := bufio.NewScanner(progress); lines.Scan(); {
+			if _, err := fmt.Sscan(lines.Text(), &c.emitted, &c.handled); err != nil {
+				fmt.Fprintln(&c.stderr, lines.Text())
+			}
+		}
+	}()
+	return c
+}
+
+// wait waits for the end and returns whether it was a good one.
+func (c *child) wait() bool {
+	<-c.read
+	return c.cmd.Wait() == nil
+}
+
+func TestYearSurvivesKills(t *testing.T) {
+	rounds := 14
+	if testing.Short() {
+		rounds = 4
+	}
+	const students = 3000
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	dataset, data := manyTables(students).write(t), t.TempDir()
+	kills, emitting, handling, years := 0, 0, 0, 1
+	for kills < rounds {
+		c := startChild(t, dataset, data)
+		delay := time.AfterFunc(time.Duration(random.IntN(900))*time.Millisecond, func() { _ = c.cmd.Process.Kill() })
+		if finished := c.wait(); finished {
+			t.Logf("after %d kills a run was faster than its kill", kills)
+			delay.Stop()
+			years++
+			check(t, c, students)
+			continue
+		}
+		if c.stderr.Len() > 0 {
+			t.Fatalf("a run failed by itself: %s", &c.stderr)
+		}
+		kills++
+		if c.emitted > 0 && c.emitted < manyEvents(students) {
+			emitting++
+		}
+		if c.handled > 0 {
+			handling++
+		}
+	}
+	if emitting == 0 || handling == 0 {
+		t.Errorf("of %d kills %d came while it emitted and %d after it had handled something: they prove little", kills, emitting, handling)
+	}
+	last := startChild(t, dataset, data)
+	if !last.wait() {
+		t.Fatalf("after %d kills: %s", kills, &last.stderr)
+	}
+	check(t, last, students)
+	noSecretIn(t, data)
+	checkLog(t, logged(t, data), years*manyEvents(students))
+	t.Logf("%d kills, %d while emitting, %d after some were handled", kills, emitting, handling)
+}
+
+// check reads the report of a child that ended well.
+func check(t *testing.T, c *child, students int) {
+	t.Helper()
+	var report Report
+	if err := json.Unmarshal(c.stdout.Bytes(), &report); err != nil {
+		t.Fatalf("%q: %v", &c.stdout, err)
+	}
+	want := counts{emitted: manyEvents(students), handled: manyEvents(students)}
+	if got := countsOf(&report); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}

@@ -1,0 +1,55 @@
+//go:build unix
+
+package guarantee
+
+import (
+	"flag"
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 30 * time.Second
+
+// TestMain runs the tests, or a role when a test started this process.
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(childVariable); spec != "" {
+		os.Exit(runChild(spec))
+	}
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = f.Value.Set("8") // these tests wait more than they compute
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// scaled is how often a loop runs: full, or less in a short run.
+func scaled(full, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return full
+}
+
+// await polls until cond holds, and fails the test when it does not in good time.
+func await(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !cond(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not after %s: %s", patience, what)
+		}
+	}
+}
+
+// atLeast fails a test that did too little to prove something.
+func atLeast(t testing.TB, what string, got, want int) {
+	t.Helper()
+	if got < want {
+		t.Errorf("only %d %s, at least %d are needed to prove anything", got, what, want)
+	}
+}
