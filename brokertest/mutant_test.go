@@ -95,6 +95,7 @@ type mutant struct {
 	onPublish      func(ctx context.Context, envs []pulse.Envelope) []pulse.Result
 	onLast         func(ctx context.Context) (pulse.Cursor, bool, error)
 	onCapabilities func() pulse.Capabilities
+	onFirst        func(ctx context.Context) (pulse.Position, error)
 	onOpen         func(ctx context.Context, cfg pulse.FeedConfig) (pulse.Feed, error)
 	onFetch        func(ctx context.Context, f *mutantFeed, max int) ([]pulse.Message, error)
 	onAck          func(ctx context.Context, f *mutantFeed, msgs []pulse.Message) error
@@ -135,6 +136,13 @@ func (s mutantSource) Open(ctx context.Context, cfg pulse.FeedConfig) (pulse.Fee
 		return nil, err
 	}
 	return &mutantFeed{Feed: f, m: s.m, cfg: cfg}, nil
+}
+
+func (s mutantSource) First(ctx context.Context) (pulse.Position, error) {
+	if s.m.onFirst != nil {
+		return s.m.onFirst(ctx)
+	}
+	return s.m.broker.Source("school").First(ctx)
 }
 
 // open is what Open does without a bug.

@@ -157,6 +157,12 @@ func publisherBugs() []bug {
 				return m.Publisher.PublishBatch(ctx, envs)
 			}
 		}, []string{"nobody listening is not an error"}},
+		{"the first message is the last", func(m *mutant) {
+			m.onFirst = func(ctx context.Context) (pulse.Position, error) {
+				last, _, err := m.Publisher.Last(ctx)
+				return last.Position, err
+			}
+		}, []string{"First is the position of the oldest message, 0 when there is none"}},
 		{"the last message is the first", func(m *mutant) {
 			m.onLast = func(context.Context) (pulse.Cursor, bool, error) {
 				for _, env := range m.broker.Messages("school") {

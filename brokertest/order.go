@@ -15,6 +15,7 @@ func startChecks() []check {
 		{"a new subscription from the beginning gets what was published before", startBeginning},
 		{"a new subscription from a position gets nothing before it", startPosition},
 		{"a new subscription from now on gets nothing published before", startNow},
+		{"First is the position of the oldest message, 0 when there is none", startFirst},
 	}
 }
 
@@ -78,6 +79,23 @@ func startNow(h *harness) {
 	more := h.envelopes(2)
 	h.publish(more...)
 	h.open(pulse.FeedConfig{Start: pulse.Now, Ordered: true}).expect(more...)
+}
+
+func startFirst(h *harness) {
+	first := func(want pulse.Position) {
+		h.Helper()
+		got, err := h.Source.First(h.ctx)
+		h.ok(err)
+		if got != want {
+			h.Fatalf("First is %d, want %d", got, want)
+		}
+	}
+	first(0)
+	h.next = 17
+	h.publish(h.envelopes(1)...)
+	first(17)
+	h.publish(h.envelopes(3)...)
+	first(17)
 }
 
 func startExisting(h *harness) {
