@@ -1,0 +1,193 @@
+package cloudevents
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// HeaderReader is the inverse of AppendHeaders: it reads an event in binary mode, first the headers, one by one in any order, then
+// the body. It may be used for one event after another; the zero value is ready.
+type HeaderReader struct {
+	r     reader
+	buf   []byte // the values, in double quotes
+	typed string
+	err   error // the first, for Envelope
+}
+
+// Set takes in one header. Headers that are no attributes of the event are ignored. What is wrong with one Envelope says.
+func (h *HeaderReader) Set(name, value string) {
+	attr, ours := strings.CutPrefix(name, headerPrefix)
+	if !ours {
+		switch {
+		case strings.EqualFold(name, headerContentType):
+			attr = attrDataContentType
+		case len(name) > len(headerPrefix) && strings.EqualFold(name[:len(headerPrefix)], headerPrefix):
+			attr = name[len(headerPrefix):]
+		default:
+			return
+		}
+	}
+	if h.err == nil {
+		h.err = h.set(strings.ToLower(attr), value)
+	}
+}
+
+func (h *HeaderReader) set(attr, value string) error {
+	start := len(h.buf)
+	var err error
+	if h.buf, err = appendUnescaped(append(h.buf, '"'), value); err == nil {
+		err = checkText(h.buf[start+1:])
+	}
+	if err != nil {
+		return invalid(attr, "%v", err)
+	}
+	h.buf = append(h.buf, '"')
+	raw := h.buf[start:]
+	text := raw[1 : len(raw)-1]
+	if len(text) == 0 {
+		return invalid(attr, "it is empty: give it a value or leave it out")
+	}
+	if bytes.IndexByte(text, '"') >= 0 || bytes.IndexByte(text, '\\') >= 0 {
+		raw = quote(text)
+	}
+	return h.attribute(attr, text, raw)
+}
+
+// attribute takes in one attribute; raw is text as a JSON string.
+func (h *HeaderReader) attribute(attr string, text, raw []byte) error {
+	switch attr {
+	case memberData, memberDataBase64:
+		return invalid(attr, "no attribute may have this name: the data is the body")
+	case attrTyped:
+		if h.typed != "" {
+			return twice([]byte(attr))
+		}
+		h.typed = string(text)
+		return nil
+	}
+	name := []byte(attr)
+	bit := knownBit(name)
+	if h.r.seen&bit != 0 {
+		return twice(name)
+	}
+	h.r.seen |= bit
+	switch {
+	case bit == 0:
+		return h.r.extension(name, raw, false)
+	case attr == attrVersion:
+		n, err := parseInt(text, maxVersion)
+		if err != nil {
+			return invalid(attr, "%v", err)
+		}
+		h.r.env.Version = int(n)
+		return nil
+	}
+	return h.r.attribute(name, text, raw)
+}
+
+// quote is text as a JSON string.
+func quote(text []byte) []byte {
+	b := []byte{'"'}
+	for _, c := range text {
+		if c == '"' || c == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, c)
+	}
+	return append(b, '"')
+}
+
+// Envelope returns the event with the headers that were set and a body, which it keeps. A body without bytes is the payload null. The
+// errors are those of Unmarshal. The reader is ready for the next event.
+func (h *HeaderReader) Envelope(body []byte) (pulse.Envelope, error) {
+	err := h.finish(body)
+	env := h.r.env
+	*h = HeaderReader{buf: h.buf[:0]}
+	if err != nil {
+		return pulse.Envelope{}, err
+	}
+	return env, nil
+}
+
+func (h *HeaderReader) finish(body []byte) error {
+	if h.err != nil {
+		return h.err
+	}
+	if len(body) > 0 {
+		if err := pulse.CheckJSON(body); err != nil {
+			return fmt.Errorf("cloudevents: data: %w", err)
+		}
+		h.r.env.Data = json.RawMessage(body)
+	}
+	if h.typed != "" {
+		if err := h.restoreTypes(); err != nil {
+			return err
+		}
+	}
+	return h.r.finish()
+}
+
+// restoreTypes makes numbers and booleans again of the extensions that were some.
+func (h *HeaderReader) restoreTypes() error {
+	for name := range strings.SplitSeq(h.typed, " ") {
+		found := false
+		for i := range h.r.extensions {
+			e := &h.r.extensions[i]
+			if string(e.name) != name || e.value[0] != '"' {
+				continue
+			}
+			text := e.value[1 : len(e.value)-1]
+			if c := text[0]; c == '"' || c == '\\' {
+				return invalid(name, "%.40q is no number or boolean, as %s says", text, attrTyped)
+			}
+			if _, err := checkValue(name, text); err != nil {
+				return err
+			}
+			e.value, found = text, true
+		}
+		if !found {
+			return invalid(attrTyped, "%.40q is no extension of the event", name)
+		}
+	}
+	return nil
+}
+
+// appendUnescaped appends what the value of a header says, without double quotes around it.
+func appendUnescaped(dst []byte, s string) ([]byte, error) {
+	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
+		s = s[1 : len(s)-1]
+	}
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c == '%' {
+			high, low := 0xff, 0xff
+			if i+2 < len(s) {
+				high, low = unhex(s[i+1]), unhex(s[i+2])
+			}
+			if high > 15 || low > 15 {
+				return dst, errors.New("a percent sign is not followed by two hexadecimal digits: write it as %25")
+			}
+			c = byte(high<<4 | low)
+			i += 2
+		}
+		dst = append(dst, c)
+	}
+	return dst, nil
+}
+
+func unhex(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return int(c - '0')
+	case c >= 'a' && c <= 'f':
+		return int(c-'a') + 10
+	case c >= 'A' && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return 0xff
+}

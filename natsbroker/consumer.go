@@ -1,0 +1,205 @@
+package natsbroker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// What a consumer remembers for who opens it again.
+const (
+	metaStart = "pulse-start" // the first position wanted
+	metaFrom  = "pulse-from"  // the sequence number it begins with
+)
+
+// How long the server waits for an acknowledgement. The feed says in half that time that it still has the message, so what is
+// delivered again is that of processes that are gone. An ordered subscription does not wait for it.
+const (
+	ackWait        = 10 * time.Second
+	ackWaitOrdered = 30 * time.Second
+)
+
+// start begins to deliver.
+func (f *Feed) start(ctx context.Context) error {
+	b := f.broker
+	f.cut = b.lostSoon()
+	info, err := b.ensureStream(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	f.made, f.watch.seen = info.Created, info.State.LastSeq
+	if f.cfg.Ordered {
+		err = f.takeOver(ctx, info)
+	} else {
+		err = f.share(ctx, info)
+	}
+	if err != nil {
+		return err
+	}
+	f.done = make(chan struct{})
+	f.sub, err = b.nc.Subscribe(nats.NewInbox(), f.arrive)
+	if err != nil {
+		return err
+	}
+	f.sub.SetClosedHandler(func(string) { close(f.done) })
+	if err := f.sub.SetPendingLimits(-1, -1); err != nil { // no more comes than was asked for
+		return err
+	}
+	f.stop = make(chan struct{})
+	f.keeper.Go(f.keep)
+	return nil
+}
+
+// consumerName is the name of the subscription's consumer: names of events have dots, names of consumers must not.
+func consumerName(subscription string) string { return strings.ReplaceAll(subscription, ".", "=") }
+
+// config is the consumer of a feed that is new.
+func (f *Feed) config(start pulse.Position, from uint64) jetstream.ConsumerConfig {
+	wait := ackWait
+	if f.cfg.Ordered {
+		wait = ackWaitOrdered
+	}
+	return jetstream.ConsumerConfig{
+		Durable:        consumerName(f.cfg.Subscription),
+		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:    from,
+		AckPolicy:      jetstream.AckExplicitPolicy,
+		AckWait:        wait,
+		MaxDeliver:     -1,
+		MaxAckPending:  -1, // each feed keeps to its window by itself
+		FilterSubjects: f.broker.filters(f.cfg.Names),
+		Metadata: map[string]string{
+			metaStart: strconv.FormatInt(int64(start), 10),
+			metaFrom:  strconv.FormatUint(from, 10),
+		},
+	}
+}
+
+// remembered is the start of a consumer that is there.
+func remembered(c *jetstream.ConsumerInfo) (start pulse.Position, from uint64) {
+	n, _ := strconv.ParseInt(c.Config.Metadata[metaStart], 10, 64)
+	from, _ = strconv.ParseUint(c.Config.Metadata[metaFrom], 10, 64)
+	return pulse.Position(n), from
+}
+
+// fresh is the start of a consumer that is new.
+func (f *Feed) fresh(ctx context.Context, info *jetstream.StreamInfo) (start pulse.Position, from uint64, err error) {
+	from, err = f.broker.seek(ctx, info.State, f.cfg.Start)
+	return max(f.cfg.Start, 0), from, err
+}
+
+// takeOver makes the consumer of an ordered subscription anew, after what was acknowledged. So what was delivered and not
+// acknowledged comes at once and in order, and a feed elsewhere gets nothing more.
+func (f *Feed) takeOver(ctx context.Context, info *jetstream.StreamInfo) error {
+	b := f.broker
+	name := consumerName(f.cfg.Subscription)
+	start, from, err := pulse.Position(0), uint64(0), error(nil)
+	old, err := b.consumer(ctx, name)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound):
+		if start, from, err = f.fresh(ctx, info); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	default:
+		start, from = remembered(old)
+		from = max(from, old.AckFloor.Stream+1)
+		f.before = old.Delivered.Stream
+		if _, ended, _ := b.turn(f); ended != nil && ended.stream.Equal(f.made) {
+			f.ended = ended
+			from = max(from, ended.next())
+		}
+		if err := b.js.DeleteConsumer(ctx, b.opts.Stream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return err
+		}
+	}
+	from = max(from, info.State.FirstSeq, 1)
+	f.first, f.delivered = start, from-1
+	_, err = b.js.CreateConsumer(ctx, b.opts.Stream, f.config(start, from))
+	return err
+}
+
+// share makes the consumer of an unordered subscription if it is not there.
+func (f *Feed) share(ctx context.Context, info *jetstream.StreamInfo) error {
+	b := f.broker
+	for {
+		old, err := b.consumer(ctx, consumerName(f.cfg.Subscription))
+		if err == nil {
+			f.first, _ = remembered(old)
+			f.delivered = old.Delivered.Stream
+			if filters := b.filters(f.cfg.Names); !slices.Equal(old.Config.FilterSubjects, filters) {
+				old.Config.FilterSubjects = filters
+				_, err = b.js.UpdateConsumer(ctx, b.opts.Stream, old.Config)
+			}
+			return err
+		}
+		if !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return err
+		}
+		start, from, err := f.fresh(ctx, info)
+		if err != nil {
+			return err
+		}
+		f.first, f.delivered = start, from-1
+		_, err = b.js.CreateConsumer(ctx, b.opts.Stream, f.config(start, from))
+		if !errors.Is(err, jetstream.ErrConsumerExists) {
+			return err
+		}
+	}
+}
+
+func (b *Broker) consumer(ctx context.Context, name string) (*jetstream.ConsumerInfo, error) {
+	c, err := b.js.Consumer(ctx, b.opts.Stream, name)
+	if err != nil {
+		return nil, err
+	}
+	return c.CachedInfo(), nil
+}
+
+// watched is what the last look at the stream told.
+type watched struct{ seen uint64 }
+
+// look finds out whether what the feed has to deliver is still there.
+func (f *Feed) look(ctx context.Context) error {
+	b := f.broker
+	s, err := b.js.Stream(ctx, b.opts.Stream)
+	if err != nil {
+		return gone("the stream", err, jetstream.ErrStreamNotFound)
+	}
+	info := s.CachedInfo()
+	if !info.Created.Equal(f.made) {
+		return fmt.Errorf("%w: the stream was made anew, and what it held is lost: open again", pulse.ErrBroker)
+	}
+	c, err := b.consumer(ctx, consumerName(f.cfg.Subscription))
+	if err != nil {
+		return gone("the consumer", err, jetstream.ErrConsumerNotFound)
+	}
+	known := max(f.watch.seen, c.Delivered.Stream)
+	if first := info.State.FirstSeq; first > known+1 {
+		return fmt.Errorf("%w: messages %d to %d have expired or were removed, some perhaps before they were read: open again", pulse.ErrBroker, known+1, first-1)
+	}
+	if c.NumPending == 0 {
+		f.watch.seen = max(f.watch.seen, info.State.LastSeq)
+	}
+	return nil
+}
+
+// gone says that something is not there any more; other errors may pass.
+func gone(what string, err, is error) error {
+	if errors.Is(err, is) {
+		return fmt.Errorf("%w: %s is gone: open again: %w", pulse.ErrBroker, what, err)
+	}
+	return nil
+}

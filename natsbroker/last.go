@@ -1,0 +1,99 @@
+package natsbroker
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/cloudevents"
+)
+
+// headerHigh is in a message whose position is lower than that of one before it, as when it had been held back: the highest before
+// it, and its commitment. So every message tells the highest position up to itself, which makes the stream one that can be searched.
+const headerHigh = "pulse-highest"
+
+func highText(c pulse.Cursor) string {
+	return strconv.FormatInt(int64(c.Position), 10) + " " + base64.StdEncoding.EncodeToString(c.Commitment[:])
+}
+
+// highOf reads the highest position up to a message. ok is false when it is none of ours.
+func highOf(h nats.Header) (c pulse.Cursor, ok bool) {
+	position, commitment := h.Get(cloudevents.HeaderPosition), h.Get(cloudevents.HeaderCommitment)
+	if high := h.Get(headerHigh); high != "" {
+		position, commitment, _ = strings.Cut(high, " ")
+	}
+	n, err := strconv.ParseInt(position, 10, 64)
+	if err != nil || n < 1 {
+		return pulse.Cursor{}, false
+	}
+	c.Position = pulse.Position(n)
+	sum, err := base64.StdEncoding.DecodeString(commitment)
+	return c, err == nil && copy(c.Commitment[:], sum) == len(sum)
+}
+
+// sync finds out what is in the stream, and with that what became of messages whose outcome was unknown. It makes a stream
+// that is gone.
+func (p *Publisher) sync(ctx context.Context) error {
+	info, err := p.broker.ensureStream(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	last, high, blind, id := info.State.LastSeq, pulse.Cursor{}, false, ""
+	switch {
+	case last == 0:
+	case info.State.Msgs == 0:
+		blind = true
+	default:
+		m, err := p.broker.message(ctx, last)
+		if err != nil {
+			return fmt.Errorf("read the last message: %w", err)
+		}
+		var ok bool
+		high, ok = highOf(m.Header)
+		id, blind = m.Header.Get("ce-id"), !ok
+	}
+	p.resolve(last, id)
+	p.synced, p.last, p.high, p.blind = true, last, high, blind
+	return nil
+}
+
+// resolve sees which of the messages sent are there, when the stream ends at last with the message id.
+func (p *Publisher) resolve(last uint64, id string) {
+	sent := p.sent
+	p.sent = nil
+	if last < p.last {
+		p.there = nil
+		return
+	}
+	n := last - p.last
+	if n == 0 {
+		return
+	}
+	p.there = nil
+	if got, err := uuid.Parse(id); err == nil && n <= uint64(len(sent)) && sent[n-1] == got {
+		p.there = sent[:n]
+	}
+}
+
+// message reads the message with a sequence number, or the next one that is there.
+func (b *Broker) message(ctx context.Context, seq uint64) (*jetstream.RawStreamMsg, error) {
+	s, err := b.js.Stream(ctx, b.opts.Stream)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(b.opts.Prefix+".>"))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, fmt.Errorf("%w: message %d is not there: %w", pulse.ErrBroker, seq, err)
+	}
+	return m, err
+}

@@ -1,0 +1,251 @@
+package natsbroker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/cloudevents"
+)
+
+const (
+	maxBatch   = 1000 // messages of an atomic batch at most, says the server
+	atomicFrom = 10   // messages from which an atomic batch is faster than one by one
+
+	maxHeaders = 1<<16 - 1 // bytes of headers at most, says the server
+	spare      = 8 << 10   // what percent-encoding and batches may add to Envelope.Size
+)
+
+// Publisher publishes to the stream of a Broker.
+type Publisher struct {
+	broker *Broker
+	limit  int // bytes of headers and body the server takes
+
+	mu      sync.Mutex // held by PublishBatch and Last
+	answers *answers   // nil until there is something to publish
+	msgs    []prepared // reused
+	out     outgoing   // reused
+
+	synced bool   // last and high are known
+	last   uint64 // sequence number of the stream's last message
+	high   pulse.Cursor
+	blind  bool        // the stream has no message that tells high
+	sent   []uuid.UUID // published behind last with outcome unknown, in order
+	there  []uuid.UUID // of those sent, what has turned out to be there: up to last
+}
+
+var _ pulse.Publisher = (*Publisher)(nil)
+
+// Publisher returns a publisher to the stream. Of several that publish at the same time those fail that come too late.
+func (b *Broker) Publisher() *Publisher {
+	return &Publisher{broker: b, limit: int(b.nc.MaxPayload())}
+}
+
+// Capabilities are constant: the server's limit less what headers may add.
+func (p *Publisher) Capabilities() pulse.Capabilities {
+	return pulse.Capabilities{MaxBatch: maxBatch, MaxBytes: max(p.limit-spare, 1)}
+}
+
+// Last returns the position furthest in the log among all messages published, which is that of the last one unless that had been
+// held back. It cannot tell when all messages have expired; see pulse.Publisher.
+func (p *Publisher) Last(ctx context.Context) (last pulse.Cursor, ok bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.sync(ctx); err != nil {
+		return pulse.Cursor{}, false, failed("last message", err)
+	}
+	return p.high, !p.blind, nil
+}
+
+// PublishBatch publishes envs in order; see pulse.Publisher. A message that is too large or is no CloudEvent is Rejected and
+// holds up nobody. From the first message on whose outcome is Unknown, none is Acked.
+func (p *Publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	results := make([]pulse.Result, len(envs))
+	if len(envs) == 0 {
+		return results
+	}
+	if err := p.ready(ctx); err != nil {
+		return allUnknown(results, failed("publish", err))
+	}
+	p.prepare(envs, p.answerKnown(envs, results), results)
+	for at := 0; at < len(p.msgs); {
+		n := len(p.msgs) - at
+		if n >= atomicFrom {
+			n = min(n, maxBatch)
+		}
+		if err := p.publish(ctx, p.msgs[at:at+n], results); err != nil {
+			err = failed("publish", err)
+			for _, m := range p.msgs[at:] {
+				if results[m.index].Outcome != pulse.Acked {
+					results[m.index] = pulse.Result{Err: err}
+				}
+			}
+			break
+		}
+		at += n
+	}
+	return results
+}
+
+func allUnknown(results []pulse.Result, err error) []pulse.Result {
+	for i := range results {
+		results[i] = pulse.Result{Err: err}
+	}
+	return results
+}
+
+// ready makes sure that what is in the stream is known. A stream that lost messages is an error once, so that the caller asks Last
+// before anything is published behind the gap.
+func (p *Publisher) ready(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if p.answers == nil || !p.answers.usable() {
+		a, err := p.broker.listen()
+		if err != nil {
+			return err
+		}
+		p.answers = a
+	}
+	if p.synced {
+		return nil
+	}
+	before := p.last
+	if err := p.sync(ctx); err != nil {
+		return err
+	}
+	if p.last < before {
+		return fmt.Errorf("%w: the stream ended at sequence number %d and now ends at %d: it lost messages", pulse.ErrBroker, before, p.last)
+	}
+	return nil
+}
+
+// answerKnown answers for the envelopes at the beginning that an earlier call published without learning of it. It returns how
+// many these are.
+func (p *Publisher) answerKnown(envs []pulse.Envelope, results []pulse.Result) int {
+	there := p.there
+	p.there = nil
+	if len(there) == 0 {
+		return 0
+	}
+	first := p.last - uint64(len(there)) + 1
+	next, n := 0, 0
+	for i := range envs {
+		j := next
+		for j < len(there) && there[j] != envs[i].ID {
+			j++
+		}
+		if j == len(there) {
+			break
+		}
+		results[i] = pulse.Result{Outcome: pulse.Acked, Sequence: first + uint64(j)}
+		next, n = j+1, i+1
+	}
+	return n
+}
+
+// prepared is a message that is ready to be sent.
+type prepared struct {
+	env     *pulse.Envelope
+	index   int // in the batch
+	headers []cloudevents.Header
+}
+
+// prepare encodes envs from from on, and rejects what cannot be published.
+func (p *Publisher) prepare(envs []pulse.Envelope, from int, results []pulse.Result) {
+	p.msgs = p.msgs[:0]
+	high := p.high
+	for i := from; i < len(envs); i++ {
+		n := len(p.msgs)
+		if n < cap(p.msgs) {
+			p.msgs = p.msgs[:n+1]
+		} else {
+			p.msgs = append(p.msgs, prepared{})
+		}
+		m := &p.msgs[n]
+		m.env, m.index = &envs[i], i
+		if err := m.encode(high, p.limit); err != nil {
+			results[i] = pulse.Result{Outcome: pulse.Rejected, Err: fmt.Errorf("natsbroker: event %s: %w: %w", envs[i].ID, pulse.ErrBroker, err)}
+			p.msgs = p.msgs[:n]
+			continue
+		}
+		if envs[i].Position > high.Position {
+			high = cursorOf(&envs[i])
+		}
+	}
+}
+
+func cursorOf(env *pulse.Envelope) pulse.Cursor {
+	return pulse.Cursor{Position: env.Position, Commitment: env.Commitment}
+}
+
+// encode makes the headers of a message.
+func (m *prepared) encode(high pulse.Cursor, limit int) (err error) {
+	if n := m.env.Size(); n > limit-spare {
+		return fmt.Errorf("it takes %d bytes, the server %d", n, limit-spare)
+	}
+	if m.headers, err = cloudevents.AppendHeaders(m.headers[:0], m.env); err != nil {
+		return err
+	}
+	if m.env.Position < high.Position {
+		m.headers = append(m.headers, cloudevents.Header{Name: headerHigh, Value: highText(high)})
+	}
+	const line, batch = len(": \r\n"), 256 // what the server's own headers take
+	size := batch
+	for i := range m.headers {
+		size += len(m.headers[i].Name) + len(m.headers[i].Value) + line
+	}
+	if size > maxHeaders {
+		return fmt.Errorf("its headers take %d bytes, the server %d", size, maxHeaders)
+	}
+	if size += len(m.env.Data); size > limit {
+		return fmt.Errorf("it takes %d bytes as encoded, the server %d", size, limit)
+	}
+	return nil
+}
+
+// outgoing is a message for the client. It takes one prepared message after another without allocating.
+type outgoing struct {
+	msg    nats.Msg
+	values [48]string
+	n      int
+	prefix string
+}
+
+func (o *outgoing) reset(prefix string, m *prepared) {
+	if o.msg.Header == nil {
+		o.msg.Header = make(nats.Header, len(o.values))
+	}
+	clear(o.msg.Header)
+	o.n = 0
+	o.msg.Subject = prefix + "." + m.env.Name
+	o.msg.Reply = ""
+	o.msg.Data = m.env.Data
+	for i := range m.headers {
+		o.set(m.headers[i].Name, m.headers[i].Value)
+	}
+}
+
+func (o *outgoing) set(name, value string) {
+	if o.n == len(o.values) {
+		o.msg.Header[name] = []string{value}
+		return
+	}
+	o.values[o.n] = value
+	o.msg.Header[name] = o.values[o.n : o.n+1 : o.n+1]
+	o.n++
+}
+
+// answers receives what the server says about published messages.
+type answers struct {
+	sub    *nats.Subscription
+	prefix string
+	call   uint64 // of the messages being published
+	in     chan *nats.Msg
+}

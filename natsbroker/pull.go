@@ -1,0 +1,257 @@
+package natsbroker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/edupulse-live/pulse"
+)
+
+const (
+	pullExpires  = 30 * time.Second
+	pullBeat     = 5 * time.Second // how often the server says that it still knows the pull
+	keepInterval = 2 * time.Second
+)
+
+// What the server is told of a message.
+const (
+	ack     = "+ACK"
+	nak     = "-NAK"
+	working = "+WPI"
+)
+
+// pull asks for messages: as many as may be out, and not so often. What was asked for arrives without being asked for again.
+func (f *Feed) pull(limit int) error {
+	room := f.cfg.Window - len(f.open) - len(f.arrived) - f.pulled
+	n := min(limit, room)
+	if n < 1 || f.pulled > limit/2 {
+		return nil
+	}
+	b := make([]byte, 0, 96)
+	b = append(b, `{"batch":`...)
+	b = strconv.AppendInt(b, int64(n), 10)
+	b = append(b, `,"expires":`...)
+	b = strconv.AppendInt(b, int64(pullExpires), 10)
+	b = append(b, `,"idle_heartbeat":`...)
+	b = strconv.AppendInt(b, int64(pullBeat), 10)
+	b = append(b, '}')
+	subject := "$JS.API.CONSUMER.MSG.NEXT." + f.broker.opts.Stream + "." + consumerName(f.cfg.Subscription)
+	if err := f.broker.nc.PublishRequest(subject, f.sub.Subject, b); err != nil {
+		return failed("fetch", err)
+	}
+	f.pulled += n
+	f.heard = time.Now()
+	return nil
+}
+
+// arrive takes what the server sends: messages and what it says about pulls. It is called by the client, one at a time.
+func (f *Feed) arrive(m *nats.Msg) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.heard = time.Now()
+	if m.Reply == "" {
+		f.status(m)
+		return
+	}
+	d, ok := readDelivery(m.Reply)
+	if !ok {
+		f.failLocked(errBadReply)
+		return
+	}
+	d.held = f.heard
+	f.pulled = max(f.pulled-1, 0)
+	f.count++
+	if f.cfg.Ordered && (d.order != f.count || d.times != 1) {
+		f.failLocked(fmt.Errorf("%w: messages got lost on their way: open again", pulse.ErrBroker))
+		return
+	}
+	f.delivered = max(f.delivered, d.seq)
+	f.arrived = append(f.arrived, arrival{msg: m, delivery: d})
+	f.signal()
+}
+
+// status takes what the server says about pulls.
+func (f *Feed) status(m *nats.Msg) {
+	code, text := m.Header.Get("Status"), m.Header.Get("Description")
+	if code == "100" {
+		return
+	}
+	left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
+	if err != nil {
+		left = f.pulled
+	}
+	f.pulled = max(f.pulled-left, 0)
+	switch {
+	case code == "404", code == "408":
+	case code == "409" && (text == "Leadership Change" || text == "Server Shutdown" || text == "Batch Completed"):
+	case code == "409" && text == "Consumer Deleted":
+		f.failLocked(fmt.Errorf("%w: the consumer was deleted: another instance took over, or the stream is gone: open again", pulse.ErrBroker))
+	case code == "503":
+		f.failLocked(fmt.Errorf("%w: nobody answers for the consumer: it is gone, or JetStream is not running: open again", pulse.ErrBroker))
+	default:
+		f.failLocked(fmt.Errorf("%w: the server refuses to deliver: %s %s", pulse.ErrBroker, code, text))
+	}
+	f.signal()
+}
+
+// answer tells the server something about a message. What cannot be sent comes again.
+func (f *Feed) answer(reply, what string) error { return f.broker.nc.Publish(reply, []byte(what)) }
+
+// Ack acknowledges exactly these messages; see pulse.Feed. It does not wait for the server. Acknowledging twice does nothing.
+func (f *Feed) Ack(ctx context.Context, msgs []pulse.Message) error {
+	if err := ctx.Err(); err != nil {
+		return failed("ack", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.usable("ack"); err != nil {
+		return err
+	}
+	for i := range msgs {
+		r := msgs[i].Receipt
+		if r == 0 || r > f.receipt {
+			return fmt.Errorf("natsbroker: ack event %s: receipt %d was not given by this feed: %w", msgs[i].ID, r, pulse.ErrInvalid)
+		}
+		d := f.open[r]
+		if d == nil {
+			continue
+		}
+		if err := f.answer(d.reply, ack); err != nil {
+			return failed("ack", err)
+		}
+		delete(f.open, r)
+	}
+	f.signal()
+	return nil
+}
+
+// keep tells the server about messages that take long, and looks whether everything is still there.
+func (f *Feed) keep() {
+	t := time.NewTicker(keepInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			f.hold()
+			ctx, cancel := context.WithTimeout(context.Background(), keepInterval)
+			if err := f.look(ctx); err != nil {
+				f.fail(err)
+			}
+			cancel()
+		case <-f.stop:
+			return
+		case <-f.cut:
+			f.fail(fmt.Errorf("%w: the connection was lost: open again", pulse.ErrBroker))
+			return
+		}
+	}
+}
+
+// hold says of every message that was not acknowledged for long that it is still here, and asks again when the server has not
+// been heard of.
+func (f *Feed) hold() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	say := func(d *delivery) {
+		if now.Sub(d.held) >= ackWait/2-keepInterval && f.answer(d.reply, working) == nil {
+			d.held = now
+		}
+	}
+	for _, d := range f.open {
+		say(d)
+	}
+	for i := range f.arrived {
+		say(&f.arrived[i].delivery)
+	}
+	if f.pulled > 0 && now.Sub(f.heard) > 3*pullBeat {
+		f.pulled = 0
+		f.signal()
+	}
+}
+
+// Close gives unacknowledged messages back.
+func (f *Feed) Close() error {
+	f.mu.Lock()
+	if f.closed {
+		f.mu.Unlock()
+		return nil
+	}
+	f.closed = true
+	f.signal()
+	started := f.sub != nil
+	f.mu.Unlock()
+	if !started {
+		f.broker.leave(f, nil)
+		return nil
+	}
+	close(f.stop)
+	f.keeper.Wait()
+	f.settle()
+	f.broker.leave(f, f.progress())
+	return nil
+}
+
+// progress is how far the feed came.
+func (f *Feed) progress() *progress {
+	if !f.cfg.Ordered {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := &progress{stream: f.made, delivered: f.delivered, open: make(map[uint64]bool)}
+	for _, d := range f.open {
+		p.open[d.seq] = true
+	}
+	for i := range f.arrived {
+		p.open[f.arrived[i].seq] = true
+	}
+	if before := f.ended; before != nil && before.delivered > f.delivered { // it did not come as far
+		for seq := range before.open {
+			if seq > f.delivered {
+				p.open[seq] = true
+			}
+		}
+		p.delivered = before.delivered
+	}
+	return p
+}
+
+// settle ends the subscription at the server. What an unordered one has on its way here it still takes, to give it
+// back; the consumer of an ordered one is made anew anyway.
+func (f *Feed) settle() {
+	const patience = 2 * time.Second
+	if f.cfg.Ordered || f.sub.Drain() != nil {
+		_ = f.sub.Unsubscribe()
+	}
+	select {
+	case <-f.done:
+	case <-f.cut:
+		_ = f.sub.Unsubscribe()
+	case <-time.After(patience):
+		_ = f.sub.Unsubscribe()
+	}
+	if f.cfg.Ordered {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	back := make([]*delivery, 0, len(f.open)+len(f.arrived))
+	for _, d := range f.open {
+		back = append(back, d)
+	}
+	for i := range f.arrived {
+		back = append(back, &f.arrived[i].delivery)
+	}
+	slices.SortFunc(back, func(a, b *delivery) int { return int(a.seq) - int(b.seq) })
+	for _, d := range back {
+		if f.answer(d.reply, nak) != nil {
+			return // they come when nobody holds them any more
+		}
+	}
+}

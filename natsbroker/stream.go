@@ -1,0 +1,95 @@
+package natsbroker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// callTimeout is how long one question to the server may take.
+const callTimeout = 5 * time.Second
+
+// ensureStream makes the stream, or makes an existing one what it has to be.
+func (b *Broker) ensureStream(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	s, err := b.js.Stream(ctx, b.opts.Stream)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		s, err = b.js.CreateStream(ctx, b.streamConfig())
+		if err != nil {
+			return nil, failed("make stream "+b.opts.Stream, err)
+		}
+	case err != nil:
+		return nil, failed("find stream "+b.opts.Stream, err)
+	default:
+		want, err := b.reconcile(s.CachedInfo().Config)
+		if err != nil {
+			return nil, err
+		}
+		if want != nil {
+			if s, err = b.js.UpdateStream(ctx, *want); err != nil {
+				return nil, failed("update stream "+b.opts.Stream, err)
+			}
+		}
+	}
+	return s.CachedInfo(), nil
+}
+
+func (b *Broker) streamConfig() jetstream.StreamConfig {
+	maxBytes := cmp.Or(b.opts.MaxBytes, b.free, -1)
+	return jetstream.StreamConfig{
+		Name:               b.opts.Stream,
+		Description:        "Events published by Pulse, which is their only writer.",
+		Subjects:           []string{b.opts.Prefix + ".>"},
+		Retention:          jetstream.LimitsPolicy,
+		Discard:            jetstream.DiscardNew,
+		Storage:            jetstream.FileStorage,
+		MaxAge:             b.opts.MaxAge,
+		MaxBytes:           maxBytes,
+		Replicas:           b.opts.Replicas,
+		Duplicates:         100 * time.Millisecond, // the least there is: no message has an id to compare
+		AllowAtomicPublish: true,
+	}
+}
+
+// reconcile returns what the configuration of an existing stream has to be; nil when it is so.
+func (b *Broker) reconcile(have jetstream.StreamConfig) (*jetstream.StreamConfig, error) {
+	want, found := b.streamConfig(), have
+	var wrong []string
+	refuse := func(bad bool, why string) {
+		if bad {
+			wrong = append(wrong, why)
+		}
+	}
+	refuse(have.Storage != want.Storage, "it is not stored in files")
+	refuse(have.Retention != want.Retention, "it does not keep messages by limits alone")
+	refuse(!slices.Equal(have.Subjects, want.Subjects), fmt.Sprintf("its subjects are %s, not %s", have.Subjects, want.Subjects))
+	refuse(have.Mirror != nil || len(have.Sources) > 0, "it copies another stream")
+	refuse(have.Sealed, "it is sealed")
+	refuse(have.NoAck, "it does not answer")
+	refuse(have.SubjectTransform != nil, "it changes subjects")
+	if wrong != nil {
+		return nil, fmt.Errorf("natsbroker: %w: there is a stream %s made for something else: %s: choose another name, or delete it",
+			pulse.ErrInvalid, have.Name, strings.Join(wrong, "; "))
+	}
+	if b.opts.MaxBytes == 0 {
+		want.MaxBytes = have.MaxBytes
+	}
+	if have.MaxBytes == want.MaxBytes && have.Discard == want.Discard && have.MaxAge == want.MaxAge && have.Replicas == want.Replicas &&
+		have.Duplicates == want.Duplicates && have.AllowAtomicPublish && have.MaxMsgs <= 0 && have.MaxMsgsPerSubject <= 0 {
+		return nil, nil
+	}
+	found.MaxBytes, found.Discard, found.MaxAge, found.Replicas = want.MaxBytes, want.Discard, want.MaxAge, want.Replicas
+	found.Duplicates, found.AllowAtomicPublish = want.Duplicates, true
+	found.MaxMsgs, found.MaxMsgsPerSubject, found.DiscardNewPerSubject = -1, -1, false
+	return &found, nil
+}
