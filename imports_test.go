@@ -38,6 +38,7 @@ var floors = map[string]floor{
 	"pulsetest":      {level: 3, testing: true},
 	"*store":         {level: 4, only: []string{".", "cloudevents"}, modules: 1},
 	"*broker":        {level: 4, only: []string{".", "cloudevents"}, modules: 1},
+	"otelpulse":      {level: 4, only: []string{"."}, modules: 2}, // the API of OpenTelemetry is two modules
 	"effects/*":      {level: 4, only: []string{"."}, modules: 1},
 	"console":        {level: 5},
 	"internal/app":   {level: 7, modules: -1},
