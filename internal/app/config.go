@@ -19,6 +19,10 @@ type Config struct {
 	LogLevel   slog.Level
 	LogFormat  string            // LogText or LogJSON
 	Failpoints *failpoint.Points // nil outside crash tests
+
+	// For commands that publish:
+	Broker BrokerSpec
+	Listen string // address to answer HTTP on
 }
 
 // Formats of the log of the process.
@@ -37,7 +41,10 @@ type Setting struct {
 }
 
 // Settings lists what can be configured.
-func Settings() []Setting {
+func Settings() []Setting { return append(CommonSettings(), ServeSettings()...) }
+
+// CommonSettings lists what concerns every command.
+func CommonSettings() []Setting {
 	return []Setting{
 		{"store", "PULSE_STORE", "sqlite:pulse.db", "the store, sqlite:PATH", func(c *Config, v string) (err error) {
 			c.Store, err = ParseStore(v)
@@ -93,6 +100,7 @@ type Inputs struct {
 	Flags  map[string]string   // the settings given on the command line, by name
 	Getenv func(string) string // an empty variable counts as not set
 	File   string              // named on the command line; "" for ConfigVariable, then DefaultFile
+	Serve  bool                // ServeSettings are wanted too: else they are not looked at
 }
 
 // LoadConfig reads the configuration. Its error is a ConfigError with everything that is wrong. A value that another one
@@ -100,7 +108,12 @@ type Inputs struct {
 func LoadConfig(in Inputs) (Config, error) {
 	var cfg Config
 	file, problems := loadFile(in)
-	for _, s := range Settings() {
+	settings := CommonSettings()
+	if in.Serve {
+		settings = Settings()
+	}
+	places := map[string]string{}
+	for _, s := range settings {
 		value, where := s.Default, "default"
 		if v, ok := file[s.Name]; ok {
 			value, where = v.text, v.where
@@ -114,6 +127,10 @@ func LoadConfig(in Inputs) (Config, error) {
 		if err := s.set(&cfg, value); err != nil {
 			problems = append(problems, Problem{where, err.Error()})
 		}
+		places[s.Name] = where
+	}
+	if in.Serve && cfg.Broker.Kind != "" {
+		problems = append(problems, cfg.Broker.problems(func(setting string) string { return places[setting] })...)
 	}
 	var err error
 	if cfg.Failpoints, err = failpoint.Parse(in.Getenv(FailpointVariable)); err != nil {

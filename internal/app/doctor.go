@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/edupulse-live/pulse"
@@ -134,12 +136,24 @@ func (d *doctor) subscriptions(ctx context.Context) {
 	}
 	for i := range states {
 		d.subscription(ctx, &states[i])
+		d.source(states, &states[i])
+	}
+}
+
+// source looks whether the broker that feeds a subscription is itself fed.
+func (d *doctor) source(states []pulse.SubscriptionState, s *pulse.SubscriptionState) {
+	relay := pulse.RelayName(s.Source)
+	if s.Source != "" && !slices.ContainsFunc(states, func(r pulse.SubscriptionState) bool { return r.Name == relay }) {
+		d.found("subscription "+s.Name, Warn, "it reads from the destination %s, to which nothing is published: run pulse serve, or Publish in an application", s.Source)
 	}
 }
 
 // subscription tells the worst about a subscription first, and all of it.
 func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
-	check := "subscription " + s.Name
+	check, parked := "subscription "+s.Name, "%d dead letters: pulse dead list %s"
+	if destination, ok := strings.CutPrefix(s.Name, pulse.RelayName("")); ok {
+		check, parked = "destination "+destination, "the broker refused %d events: pulse dead list %s"
+	}
 	sound := true
 	say := func(v Verdict, format string, args ...any) {
 		sound = false
@@ -161,7 +175,7 @@ func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
 		say(Warn, "%d keys are held up, %d deliveries wait behind them", s.Blocked, s.Waiting)
 	}
 	if s.Dead > 0 {
-		say(Warn, "%d dead letters: pulse dead list %s", s.Dead, s.Name)
+		say(Warn, parked, s.Dead, s.Name)
 	}
 	if sound {
 		d.found(check, OK, "%d events behind", s.Lag())

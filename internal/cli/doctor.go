@@ -9,9 +9,9 @@ import (
 func newDoctorCommand(env *environment) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
-		Short: "Check the store and its subscriptions",
-		Long: `Doctor checks that the store opens and is whole, that the disk has room, that the log has no gap, and that subscriptions
-fit to the log, run, and have no dead letters. It changes nothing.
+		Short: "Check the store, its destinations and subscriptions",
+		Long: `Doctor checks that the store opens and is whole, that the disk has room, that the log has no gap, and that
+destinations and subscriptions fit to the log, run, and have no dead letters. It changes nothing.
 
 Each line begins with ok, warn (works, but look at it) or fail. The exit code is 1 when a check failed.`,
 		Example: `  pulse doctor

@@ -34,7 +34,8 @@ func (env *environment) config(cmd *cobra.Command) (app.Config, error) {
 			flags[s.Name] = f.Value.String()
 		}
 	}
-	return app.LoadConfig(app.Inputs{Flags: flags, Getenv: env.getenv, File: env.file})
+	serves := cmd.Flags().Lookup("broker") != nil
+	return app.LoadConfig(app.Inputs{Flags: flags, Getenv: env.getenv, File: env.file, Serve: serves})
 }
 
 // open opens the configured store and a bus over it. The caller closes it. Unless opts say Create, a store that does

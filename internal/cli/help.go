@@ -24,7 +24,7 @@ func helpTopics() []*cobra.Command {
   4    the event id is taken by an event that says something else
   130  interrupted by Ctrl-C; 143 by SIGTERM
 
-The first Ctrl-C lets what is under way finish, the second aborts.`,
+The first Ctrl-C lets what is under way finish, the second aborts. "serve" ends with 0 after either when it could finish.`,
 		},
 		{Use: "configuration", Short: "Flags, variables and the configuration file", Long: configurationHelp()},
 	}
@@ -38,7 +38,7 @@ the current directory when there is one. Its keys are the names of the flags:
 
 `)
 	for _, s := range app.Settings() {
-		fmt.Fprintf(&b, "  %-12s %-18s %s (default %s)\n", s.Name, s.Variable, s.Help, s.Default)
+		fmt.Fprintf(&b, "  %-13s %-19s %s%s\n", s.Name, s.Variable, s.Help, s.DefaultText())
 	}
 	b.WriteString(`
 An example of a file:
@@ -46,8 +46,9 @@ An example of a file:
   store: sqlite:/var/lib/school/pulse.db
   source: /school
   log-format: json
+  broker: nats://nats.example.org:4222
 
-Unknown keys are refused. An empty variable counts as not set. Paths are relative to the
+The settings from broker on are for serve and republish. Unknown keys are refused. An empty variable counts as not set. Paths are relative to the
 current directory.`)
 	return b.String()
 }

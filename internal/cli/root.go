@@ -30,6 +30,8 @@ func commands(env *environment) []*cobra.Command {
 		newSubscriptionCommand(env),
 		newDeadCommand(env),
 		newDoctorCommand(env),
+		newServeCommand(env),
+		newRepublishCommand(env),
 		newDemoCommand(env),
 		newBenchCommand(env),
 		newVersionCommand(env),
@@ -60,7 +62,7 @@ it is created by the first event you emit.`,
 	flags := root.PersistentFlags()
 	flags.BoolVar(&env.json, "json", false, "print JSON: one object, or one object per line")
 	flags.StringVar(&env.file, "config", "", "read settings from this YAML `file` (default: pulse.yaml, when there is one)")
-	for _, s := range app.Settings() {
+	for _, s := range app.CommonSettings() {
 		flags.String(s.Name, "", fmt.Sprintf("%s (%s, default %q)", s.Help, s.Variable, s.Default))
 	}
 	root.AddCommand(commands(env)...)

@@ -56,21 +56,27 @@ type subscriptionJSON struct {
 	Waiting     int            `json:"waiting"`
 	BlockedKeys int            `json:"blocked_keys"`
 	DeadLetters int            `json:"dead_letters"`
-	Paused      bool           `json:"paused"`
-	PausedUntil *time.Time     `json:"paused_until,omitempty"` // absent: until resumed
-	PauseReason string         `json:"pause_reason,omitempty"`
-	Holder      string         `json:"holder,omitempty"`
+	pausedJSON
+	Holder string `json:"holder,omitempty"`
 }
 
 func toSubscriptionJSON(s *pulse.SubscriptionState) subscriptionJSON {
-	j := subscriptionJSON{
+	return subscriptionJSON{
 		Name: s.Name, Source: s.Source, Generation: s.Generation, Cursor: s.Cursor.Position, Lag: s.Lag(),
 		Retries: s.Retries, Waiting: s.Waiting, BlockedKeys: s.Blocked, DeadLetters: s.Dead,
-		Paused: s.PausedUntil.After(time.Now()), Holder: s.Holder,
+		pausedJSON: toPausedJSON(s), Holder: s.Holder,
 	}
-	if j.Paused {
-		j.PauseReason = s.PauseReason
-	}
+}
+
+// pausedJSON is a part of others.
+type pausedJSON struct {
+	Paused      bool       `json:"paused"`
+	PausedUntil *time.Time `json:"paused_until,omitempty"` // absent: until resumed
+	PauseReason string     `json:"pause_reason,omitempty"`
+}
+
+func toPausedJSON(s *pulse.SubscriptionState) pausedJSON {
+	j := pausedJSON{Paused: !s.PausedUntil.IsZero(), PauseReason: s.PauseReason}
 	if j.Paused && !s.PausedUntil.Equal(pulse.Forever) {
 		until := s.PausedUntil.UTC()
 		j.PausedUntil = &until

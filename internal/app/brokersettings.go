@@ -1,0 +1,50 @@
+package app
+
+// DefaultListen is where serve answers HTTP unless told otherwise: only this machine can ask.
+const DefaultListen = "127.0.0.1:8080"
+
+// ServeSettings lists what only concerns commands that publish. Other commands have no flags for them and take no notice of
+// their values, wherever they are set.
+func ServeSettings() []Setting {
+	text := func(field func(*Config) *string) func(*Config, string) error {
+		return func(c *Config, v string) error { *field(c) = v; return nil }
+	}
+	address := func(field func(*Config) *string) func(*Config, string) error {
+		return func(c *Config, v string) error {
+			*field(c) = v
+			if v == "" {
+				return nil
+			}
+			return parseAddress(v)
+		}
+	}
+	nats := func(field func(*NATSSpec) *string) func(*Config) *string {
+		return func(c *Config) *string { return field(&c.Broker.NATS) }
+	}
+	return []Setting{
+		{"broker", "PULSE_BROKER", BrokerEmbedded, "where to publish: embedded, nats://HOST:PORT[,…], log, none", func(c *Config, v string) error {
+			spec, err := ParseBroker(v)
+			spec.NATS = c.Broker.NATS
+			c.Broker = spec
+			return err
+		}},
+		{"listen", "PULSE_LISTEN", DefaultListen, "address for /healthz, /readyz and /metrics", address(func(c *Config) *string { return &c.Listen })},
+		{"nats-listen", "PULSE_NATS_LISTEN", "", "address at which the embedded broker takes clients, who need a token", address(nats(func(n *NATSSpec) *string { return &n.Listen }))},
+		{"nats-token", "PULSE_NATS_TOKEN", "", "token to log in with; with nats-listen the one clients need", text(nats(func(n *NATSSpec) *string { return &n.Token }))},
+		{"nats-user", "PULSE_NATS_USER", "", "user to log in as", text(nats(func(n *NATSSpec) *string { return &n.User }))},
+		{"nats-password", "PULSE_NATS_PASSWORD", "", "password of the user; better a variable, other users of a machine can see flags", text(nats(func(n *NATSSpec) *string { return &n.Password }))},
+		{"nats-creds", "PULSE_NATS_CREDS", "", "file of credentials, a JWT with its key", text(nats(func(n *NATSSpec) *string { return &n.CredentialsFile }))},
+		{"nats-nkey", "PULSE_NATS_NKEY", "", "file with the seed of an NKey", text(nats(func(n *NATSSpec) *string { return &n.NKeyFile }))},
+		{"nats-ca", "PULSE_NATS_CA", "", "file of the certificates that servers are checked against", text(nats(func(n *NATSSpec) *string { return &n.CA }))},
+		{"nats-cert", "PULSE_NATS_CERT", "", "file of the certificate to show to servers", text(nats(func(n *NATSSpec) *string { return &n.Cert }))},
+		{"nats-key", "PULSE_NATS_KEY", "", "file of the key of that certificate", text(nats(func(n *NATSSpec) *string { return &n.KeyPEM }))},
+	}
+}
+
+// DefaultText is the default for people to read, "" when there is none.
+func (s *Setting) DefaultText() string {
+	if s.Default == "" {
+		return ""
+	}
+	return ", default " + s.Default
+}

@@ -1,0 +1,220 @@
+package app
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/edupulse-live/pulse/natsbroker"
+)
+
+// BrokerSpec says which broker to publish to.
+type BrokerSpec struct {
+	Kind string // BrokerEmbedded, BrokerNATS, BrokerLog or BrokerNone
+	URL  string // of the servers, for BrokerNATS; it may hold a password: print the BrokerSpec instead
+	NATS NATSSpec
+}
+
+// NATSSpec is how to reach NATS, or how NATS is to be reached.
+type NATSSpec struct {
+	natsbroker.Auth
+	Listen       string // address of the embedded server, "" for no port
+	CA           string // file of the certificates that servers are checked against
+	Cert, KeyPEM string // files of the certificate this client shows, and of its key
+	TLS          *tls.Config
+}
+
+// Kinds of brokers.
+const (
+	BrokerEmbedded = "embedded"
+	BrokerNATS     = "nats"
+	BrokerLog      = "log"
+	BrokerNone     = "none"
+)
+
+// Destination is the name under which events are published to this broker: From in an application, and RelayName. It is one for
+// NATS, wherever it runs, so that a server may take the place of the embedded one.
+func (s *BrokerSpec) Destination() string {
+	switch s.Kind {
+	case BrokerEmbedded:
+		return BrokerNATS
+	case BrokerNone:
+		return ""
+	}
+	return s.Kind
+}
+
+// String is the form ParseBroker reads, without credentials.
+func (s *BrokerSpec) String() string {
+	if s.Kind != BrokerNATS {
+		return s.Kind
+	}
+	var redacted []string
+	for part := range strings.SplitSeq(s.URL, ",") {
+		u, err := url.Parse(part)
+		if err != nil {
+			continue // ParseBroker has refused it
+		}
+		u.User = nil
+		redacted = append(redacted, u.String())
+	}
+	return strings.Join(redacted, ",")
+}
+
+// ParseBroker reads embedded, log, none, or the URLs of NATS servers. Its errors quote no URL: a password may be in it.
+func ParseBroker(v string) (BrokerSpec, error) {
+	const advice = "use embedded, nats://HOST:PORT, log or none"
+	switch v {
+	case BrokerEmbedded, BrokerLog, BrokerNone:
+		return BrokerSpec{Kind: v}, nil
+	case "":
+		return BrokerSpec{}, errors.New("the broker is empty: " + advice)
+	}
+	if !strings.Contains(v, "://") {
+		return BrokerSpec{}, fmt.Errorf("%q is no broker: %s", v, advice)
+	}
+	for part := range strings.SplitSeq(v, ",") {
+		u, err := url.Parse(part)
+		switch {
+		case err != nil:
+			return BrokerSpec{}, errors.New("a URL of the broker cannot be read: write nats://HOST:PORT, and percent-encode a password in it")
+		case u.Scheme != "nats" && u.Scheme != "tls":
+			return BrokerSpec{}, fmt.Errorf("a broker of the kind %s:// is not known: %s", u.Scheme, advice)
+		case u.Hostname() == "":
+			return BrokerSpec{}, errors.New("a URL of the broker has no host: write nats://HOST:PORT")
+		case u.Port() != "" && !isPort(u.Port()):
+			return BrokerSpec{}, fmt.Errorf("the port %s of the broker is none", u.Port())
+		case u.Path != "" || u.RawQuery != "" || u.Fragment != "":
+			return BrokerSpec{}, errors.New("a URL of the broker goes on behind HOST:PORT: write nats://HOST:PORT")
+		}
+	}
+	return BrokerSpec{Kind: BrokerNATS, URL: v}, nil
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n <= 65535
+}
+
+// parseAddress checks an address to listen on.
+func parseAddress(v string) error {
+	_, port, err := net.SplitHostPort(v)
+	if err != nil || !isPort(port) {
+		return fmt.Errorf("%q is no address to listen on: write HOST:PORT, such as 127.0.0.1:8080, with port 0 for any free one", v)
+	}
+	return nil
+}
+
+// problems are what is wrong with the settings of the broker together. where tells the place of a setting.
+func (s *BrokerSpec) problems(where func(setting string) string) []Problem {
+	var all []Problem
+	fault := func(setting, format string, args ...any) {
+		all = append(all, Problem{where(setting), fmt.Sprintf(format, args...)})
+	}
+	n := &s.NATS
+	given := n.given()
+	if s.Kind != BrokerNATS {
+		for _, setting := range given {
+			if setting != "nats-token" || n.Listen == "" {
+				fault(setting, "is for a NATS server: the broker is %s", s.Kind)
+			}
+		}
+		if n.Listen != "" && s.Kind != BrokerEmbedded {
+			fault("nats-listen", "is for the embedded broker: the broker is %s", s.Kind)
+		}
+		return all
+	}
+	if n.Listen != "" {
+		fault("nats-listen", "is for the embedded broker: the broker is %s", s)
+	}
+	if ways := n.ways(s.URL); len(ways) > 1 {
+		fault(ways[len(ways)-1], "is another way to log in beside %s: give one", strings.Join(ways[:len(ways)-1], " and "))
+	}
+	if n.Password != "" && n.User == "" {
+		fault("nats-password", "has no nats-user to go with it")
+	}
+	n.readFiles(fault)
+	return all
+}
+
+// given lists the settings of a NATS server that are set.
+func (n *NATSSpec) given() []string {
+	var names []string
+	for _, s := range []struct{ name, value string }{
+		{"nats-token", n.Token},
+		{"nats-user", n.User},
+		{"nats-password", n.Password},
+		{"nats-creds", n.CredentialsFile},
+		{"nats-nkey", n.NKeyFile},
+		{"nats-ca", n.CA},
+		{"nats-cert", n.Cert},
+		{"nats-key", n.KeyPEM},
+	} {
+		if s.value != "" {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
+
+// ways lists the settings by which to log in.
+func (n *NATSSpec) ways(servers string) []string {
+	var names []string
+	for part := range strings.SplitSeq(servers, ",") {
+		if u, err := url.Parse(part); err == nil && u.User != nil {
+			names = append(names, "broker")
+			break
+		}
+	}
+	for _, name := range n.given() {
+		switch name {
+		case "nats-token", "nats-user", "nats-creds", "nats-nkey":
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// readFiles reads the files that are named, into TLS where they belong there.
+func (n *NATSSpec) readFiles(fault func(setting, format string, args ...any)) {
+	for _, f := range []struct{ setting, path string }{{"nats-creds", n.CredentialsFile}, {"nats-nkey", n.NKeyFile}} {
+		if f.path == "" {
+			continue
+		}
+		if _, err := os.ReadFile(f.path); err != nil {
+			fault(f.setting, "cannot read the file: %v", err)
+		}
+	}
+	if n.CA == "" && n.Cert == "" && n.KeyPEM == "" {
+		return
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if n.CA != "" {
+		config.RootCAs = x509.NewCertPool()
+		switch pem, err := os.ReadFile(n.CA); {
+		case err != nil:
+			fault("nats-ca", "cannot read the file: %v", err)
+		case !config.RootCAs.AppendCertsFromPEM(pem):
+			fault("nats-ca", "there is no certificate in PEM in %s", n.CA)
+		}
+	}
+	switch {
+	case n.Cert != "" && n.KeyPEM == "":
+		fault("nats-cert", "has no nats-key to go with it")
+	case n.Cert == "" && n.KeyPEM != "":
+		fault("nats-key", "has no nats-cert to go with it")
+	case n.Cert != "":
+		pair, err := tls.LoadX509KeyPair(n.Cert, n.KeyPEM)
+		if err != nil {
+			fault("nats-cert", "cannot be used: %v", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	n.TLS = config
+}

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edupulse-live/pulse/internal/app"
+)
+
+func newServeCommand(env *environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Publish the events of the store to a broker",
+		Long: `Serve publishes all events of the store to a broker, from the first one on, each at least once and those of a
+key in order, and goes on with new ones until it is stopped. While the broker is down events wait in the log. The
+store is created when there is none.
+
+By default the broker is a NATS server inside this process, with its data beside the store (pulse.db.nats). Its port is
+opened by --nats-listen; clients then need the token, one that is generated and printed if none is given.
+--broker nats://HOST:PORT uses another server, --broker log writes events to the log of this process for people to
+read, and --broker none publishes nothing.
+
+Several processes may serve one store: one of them publishes, another takes over when it ends.
+
+At --listen it answers /healthz (the process lives), /readyz (the store answers and the relay moves; else status 503;
+details in JSON) and /metrics (for Prometheus). The first SIGTERM or Ctrl-C lets it finish what is under way,
+within 20 seconds, and exit with 0; the second aborts.`,
+		Example: `  pulse serve
+  pulse serve --nats-listen 127.0.0.1:4222
+  PULSE_NATS_PASSWORD=… pulse serve --broker nats://nats.example.org:4222 --nats-user school`,
+		Args: positional(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := env.config(cmd)
+			if err != nil {
+				return err
+			}
+			return app.Serve(cmd.Context(), cfg, app.ServeOptions{Logger: env.logger(cfg), Token: env.tellToken})
+		},
+	}
+	addServeFlags(cmd)
+	return cmd
+}
+
+// addServeFlags adds the flags of a command that publishes.
+func addServeFlags(cmd *cobra.Command) {
+	for _, s := range app.ServeSettings() {
+		cmd.Flags().String(s.Name, "", fmt.Sprintf("%s (%s%s)", s.Help, s.Variable, s.DefaultText()))
+	}
+}
+
+// tellToken prints the token that was generated: nowhere else it is to be seen.
+func (env *environment) tellToken(url, token string) {
+	if env.json {
+		type access struct {
+			NATS  string `json:"nats"`
+			Token string `json:"token"`
+		}
+		_ = env.printJSON(access{url, token}) // without stdout nobody wants to know
+		return
+	}
+	_ = env.printf("clients connect to %s with the token %s\nit is another one after each start: choose one by PULSE_NATS_TOKEN to keep it\n", url, token)
+}

@@ -1,0 +1,37 @@
+package metrics
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// Count returns a publisher that counts what p answers.
+func (m *Metrics) Count(destination string, p pulse.Publisher) pulse.Publisher {
+	of := func(outcome string) prometheus.Counter { return m.published.WithLabelValues(destination, outcome) }
+	return &counted{Publisher: p, acked: of("acked"), rejected: of("rejected"), unknown: of("unknown")}
+}
+
+// counted is a publisher whose results are counted.
+type counted struct {
+	pulse.Publisher
+	acked, rejected, unknown prometheus.Counter
+}
+
+// PublishBatch is that of the publisher.
+func (c *counted) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
+	results := c.Publisher.PublishBatch(ctx, envs)
+	for i := range results {
+		switch results[i].Outcome {
+		case pulse.Acked:
+			c.acked.Inc()
+		case pulse.Rejected:
+			c.rejected.Inc()
+		default:
+			c.unknown.Inc()
+		}
+	}
+	return results
+}
