@@ -14,7 +14,7 @@ import (
 // the body. It may be used for one event after another; the zero value is ready.
 type HeaderReader struct {
 	r     reader
-	buf   []byte // the values, in double quotes
+	buf   []byte // the names, and the values in double quotes
 	typed string
 	err   error // the first, for Envelope
 }
@@ -38,7 +38,9 @@ func (h *HeaderReader) Set(name, value string) {
 }
 
 func (h *HeaderReader) set(attr, value string) error {
+	h.buf = append(h.buf, attr...)
 	start := len(h.buf)
+	name := h.buf[start-len(attr):]
 	var err error
 	if h.buf, err = appendUnescaped(append(h.buf, '"'), value); err == nil {
 		err = checkText(h.buf[start+1:])
@@ -55,22 +57,21 @@ func (h *HeaderReader) set(attr, value string) error {
 	if bytes.IndexByte(text, '"') >= 0 || bytes.IndexByte(text, '\\') >= 0 {
 		raw = quote(text)
 	}
-	return h.attribute(attr, text, raw)
+	return h.attribute(attr, name, text, raw)
 }
 
-// attribute takes in one attribute; raw is text as a JSON string.
-func (h *HeaderReader) attribute(attr string, text, raw []byte) error {
+// attribute takes in one attribute; name is attr, and raw is text as a JSON string.
+func (h *HeaderReader) attribute(attr string, name, text, raw []byte) error {
 	switch attr {
 	case memberData, memberDataBase64:
 		return invalid(attr, "no attribute may have this name: the data is the body")
 	case attrTyped:
 		if h.typed != "" {
-			return twice([]byte(attr))
+			return twice(name)
 		}
 		h.typed = string(text)
 		return nil
 	}
-	name := []byte(attr)
 	bit := knownBit(name)
 	if h.r.seen&bit != 0 {
 		return twice(name)
