@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"strconv"
@@ -14,8 +15,12 @@ func BenchmarkYear(b *testing.B) {
 		b.Skip("PULSE_OULAD does not name the directory of the dataset")
 	}
 	emitters, _ := strconv.Atoi(os.Getenv("PULSE_EMITTERS"))
+	var broker func(context.Context, string) (Broker, error)
+	if os.Getenv("PULSE_BROKER") == "embedded" {
+		broker = embedNATS
+	}
 	for b.Loop() {
-		report, err := Year(b.Context(), YearOptions{Dataset: dataset, Data: b.TempDir(), Open: openSQLite, Emitters: emitters})
+		report, err := Year(b.Context(), YearOptions{Dataset: dataset, Data: b.TempDir(), Open: openSQLite, Broker: broker, Emitters: emitters})
 		if err != nil {
 			b.Fatal(err)
 		}

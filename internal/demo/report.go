@@ -15,7 +15,7 @@ import (
 // not what the bus says about itself.
 type Report struct {
 	Emitted    int `json:"emitted"`   // events of the plan whose Emit was acknowledged
-	Published  int `json:"published"` // on a broker: the demo has none
+	Published  int `json:"published"` // events the broker has acknowledged; 0 without a broker
 	Handled    int `json:"handled"`   // different events of the plan that were handled
 	Lost       int `json:"lost"`      // of the plan and not handled
 	Duplicates int `json:"duplicates"`
@@ -64,7 +64,7 @@ func (r *yearRun) report(ctx context.Context, store Store) (*Report, error) {
 	}
 	slices.Sort(waited)
 	report := &Report{
-		Emitted: int(r.emitted.Load()), Handled: t.handled, Lost: len(r.plan.events) - t.handled, Duplicates: t.duplicates, OutOfOrder: t.outOfOrder,
+		Emitted: int(r.emitted.Load()), Published: r.published.count(), Handled: t.handled, Lost: len(r.plan.events) - t.handled, Duplicates: t.duplicates, OutOfOrder: t.outOfOrder,
 		Seconds: round(seconds.Seconds()),
 		Latency: Milliseconds{P50: quantile(waited, 0.50), P99: quantile(waited, 0.99)},
 		PeakRSS: round(rss.MiB(rss.Peak())),

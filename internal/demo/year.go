@@ -12,11 +12,12 @@ import (
 
 // YearOptions say how to play the year. Dataset, Data and Open are required.
 type YearOptions struct {
-	Dataset  string  // directory of the OULAD tables, gzip CSV
-	Data     string  // directory for the store, created when there is none
-	Open     Opener  // the store
-	Rate     float64 // events per second; 0 for as fast as possible
-	Emitters int     // goroutines that emit; 0 for a good number
+	Dataset  string                                                // directory of the OULAD tables, gzip CSV
+	Data     string                                                // directory for the store, created when there is none
+	Open     Opener                                                // the store
+	Broker   func(ctx context.Context, dir string) (Broker, error) // the broker between log and handler; nil for none
+	Rate     float64                                               // events per second; 0 for as fast as possible
+	Emitters int                                                   // goroutines that emit; 0 for a good number
 	Logger   *slog.Logger
 	// Progress is told a few times a second how far the run is, by one goroutine. nil for nobody.
 	Progress func(emitted, handled, planned int)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,8 @@ type yearRun struct {
 	secret []byte
 	names  *pseudonyms
 	bus    *pulse.Bus
+
+	published *acknowledged // nil without a broker
 
 	start   time.Time       // of the first emit
 	began   []time.Duration // by event: when Emit was called, since start; each owned by its emitter
@@ -60,9 +63,23 @@ func (r *yearRun) play(ctx context.Context, store Store) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.bus.Close()) }()
-	err = r.bus.Subscribe(yearSubscription, pulse.Start(pulse.Beginning), pulse.Ordered(),
-		sqlitestore.OnBatchTx(">", yearBatch, r.handle))
-	if err != nil {
+	handling := []pulse.SubscribeOption{pulse.Start(pulse.Beginning), pulse.Ordered(), sqlitestore.OnBatchTx(">", yearBatch, r.handle)}
+	if r.opts.Broker != nil {
+		broker, err := r.opts.Broker(ctx, filepath.Join(r.opts.Data, brokerDir))
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, r.bus.Close(), broker.Close()) }()
+		r.published = &acknowledged{Publisher: broker.Publisher()}
+		if err := r.published.begin(ctx); err != nil {
+			return err
+		}
+		if err := r.bus.Publish(destination, r.published); err != nil {
+			return err
+		}
+		handling = append(handling, pulse.From(destination, broker.Source()))
+	}
+	if err := r.bus.Subscribe(yearSubscription, handling...); err != nil {
 		return err
 	}
 	r.start = time.Now()
