@@ -35,6 +35,13 @@
 // a version 5 UUID (RFC 9562) in the namespace 6f1b0f0e-5d0c-4f6a-9b57-3c8d2a41e7d5 of the source, a line feed, and the
 // id. The same event has the same id each time it comes.
 //
+// # Binary mode
+//
+// Over HTTP and NATS an event can also travel with its attributes in headers, "ce-" before their names and their values percent-encoded, and
+// its data as the body, byte for byte: SetRequest, WriteResponse and ReadRequest for HTTP, AppendHeaders and HeaderReader below them.
+// The datacontenttype is the header content-type. Headers have no types: the attribute cetyped names the extensions that are numbers
+// or booleans. Those of systems that do not write it come as strings.
+//
 // # Not covered
 //
 // Batches (application/cloudevents-batch+json) are not read. Whether source and dataschema are URIs is not checked, and
