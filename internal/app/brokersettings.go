@@ -46,5 +46,5 @@ func (s *Setting) DefaultText() string {
 	if s.Default == "" {
 		return ""
 	}
-	return ", default " + s.Default
+	return " (default " + s.Default + ")"
 }

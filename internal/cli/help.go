@@ -48,7 +48,7 @@ An example of a file:
   log-format: json
   broker: nats://nats.example.org:4222
 
-The settings from broker on are for serve and republish. Unknown keys are refused. An empty variable counts as not set. Paths are relative to the
-current directory.`)
+The settings from broker on are for serve and republish. Unknown keys are refused. An empty variable
+counts as not set. Paths are relative to the current directory.`)
 	return b.String()
 }

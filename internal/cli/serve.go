@@ -45,7 +45,11 @@ within 20 seconds, and exit with 0; the second aborts.`,
 // addServeFlags adds the flags of a command that publishes.
 func addServeFlags(cmd *cobra.Command) {
 	for _, s := range app.ServeSettings() {
-		cmd.Flags().String(s.Name, "", fmt.Sprintf("%s (%s%s)", s.Help, s.Variable, s.DefaultText()))
+		text := fmt.Sprintf("%s (%s)", s.Help, s.Variable)
+		if s.Default != "" {
+			text = fmt.Sprintf("%s (%s, default %q)", s.Help, s.Variable, s.Default)
+		}
+		cmd.Flags().String(s.Name, "", text)
 	}
 }
 

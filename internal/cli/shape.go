@@ -76,8 +76,12 @@ type pausedJSON struct {
 }
 
 func toPausedJSON(s *pulse.SubscriptionState) pausedJSON {
-	j := pausedJSON{Paused: !s.PausedUntil.IsZero(), PauseReason: s.PauseReason}
-	if j.Paused && !s.PausedUntil.Equal(pulse.Forever) {
+	j := pausedJSON{Paused: s.PausedUntil.After(time.Now())}
+	if !j.Paused {
+		return j
+	}
+	j.PauseReason = s.PauseReason
+	if !s.PausedUntil.Equal(pulse.Forever) {
 		until := s.PausedUntil.UTC()
 		j.PausedUntil = &until
 	}

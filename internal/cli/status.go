@@ -21,9 +21,9 @@ func newStatusCommand(env *environment) *cobra.Command {
 (LAG), how many events wait for one of their key that the broker refused (WAITING), how many keys are held up
 (BLOCKED), how many events were refused (PARKED), and whether it runs or pauses because the broker fails.
 
-For each subscription it shows where its events come from, the log or a destination (FED BY), how far it is behind (LAG), how
-many deliveries wait for another try (RETRIES) or behind one of their key (WAITING), how many keys are held up
-(BLOCKED), how many deliveries gave up (DEAD), and whether it runs.
+For each subscription it shows where its events come from, the log or a destination (FED BY), how far it is behind
+(LAG), how many deliveries wait for another try (RETRIES) or behind one of their key (WAITING), how many keys are
+held up (BLOCKED), how many deliveries gave up (DEAD), and whether it runs.
 
 The exit code is 0 whatever the numbers are; use doctor for a judgement.`,
 		Example: `  pulse status
