@@ -131,11 +131,11 @@ func readHeaders(r *HeaderReader, h http.Header) (size int64, err error) {
 	return size, nil
 }
 
-// plainHeader checks the bytes of a header, and takes away the double quotes that older versions of the binding asked for, with the
-// backslashes between them (HTTP binding 1.0.2, 3.1.3.2; RFC 7230, 3.2.6). Percent-encoding stays.
+// plainHeader takes away the double quotes that older versions of the binding asked for, with the backslashes between them (HTTP
+// binding 1.0.2, 3.1.3.2; RFC 7230, 3.2.6). Percent-encoding stays, and so does UTF-8 that was not encoded, as the Go SDK sends it.
 func plainHeader(s string) (string, error) {
-	if err := checkPrintable(s); err != nil || !strings.Contains(s, `"`) {
-		return s, err
+	if !strings.Contains(s, `"`) {
+		return s, nil
 	}
 	b, inside := make([]byte, 0, len(s)+2), false
 	for i := 0; i < len(s); i++ {
