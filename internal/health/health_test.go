@@ -264,3 +264,48 @@ func TestHTTP(t *testing.T) {
 		}
 	})
 }
+
+// TestOverTime shows one relay a sequence of states, each for a while.
+func TestOverTime(t *testing.T) {
+	begin := time.Now()
+	at := func(d time.Duration) time.Time { return begin.Add(d) }
+	type look struct {
+		after  time.Duration
+		state  pulse.SubscriptionState
+		expect State
+	}
+	for name, looks := range map[string][]look{
+		"a try that takes a while, with nothing to publish, ends no trouble": {
+			{0, pulse.SubscriptionState{PausedUntil: at(time.Second), PauseReason: "down"}, Broken},
+			{1500 * time.Millisecond, pulse.SubscriptionState{Holder: "h"}, Broken},
+			{2500 * time.Millisecond, pulse.SubscriptionState{Holder: "h"}, Broken},
+			{3600 * time.Millisecond, pulse.SubscriptionState{Holder: "h"}, Running},
+		},
+		"with something to publish only a move ends it": {
+			{0, pulse.SubscriptionState{Head: 9, PausedUntil: at(time.Second), PauseReason: "down"}, Broken},
+			{20 * time.Second, pulse.SubscriptionState{Head: 9, Holder: "h"}, Broken},
+			{21 * time.Second, pulse.SubscriptionState{Head: 9, Holder: "h", Cursor: pulse.Cursor{Position: 1}}, Running},
+		},
+		"the time of a pause by hand does not count": {
+			{0, pulse.SubscriptionState{Head: 9, PausedUntil: pulse.Forever}, Paused},
+			{time.Hour, pulse.SubscriptionState{Head: 9, PausedUntil: pulse.Forever}, Paused},
+			{time.Hour + time.Second, pulse.SubscriptionState{Head: 9, Holder: "h"}, Running},
+			{time.Hour + 30*time.Second, pulse.SubscriptionState{Head: 9, Holder: "h"}, Stuck},
+			{time.Hour + 31*time.Second, pulse.SubscriptionState{Head: 9, Holder: "h", Cursor: pulse.Cursor{Position: 4}}, Running},
+		},
+		"a pause by hand ends trouble": {
+			{0, pulse.SubscriptionState{Head: 9, PausedUntil: at(time.Second), PauseReason: "down"}, Broken},
+			{time.Second, pulse.SubscriptionState{Head: 9, PausedUntil: pulse.Forever}, Paused},
+			{2 * time.Second, pulse.SubscriptionState{Head: 9}, Running},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := relay{moved: begin}
+			for i, l := range looks {
+				if d := r.report(&l.state, at(l.after)); d.State != l.expect {
+					t.Errorf("look %d, after %s: %+v, want %s", i, l.after, d, l.expect)
+				}
+			}
+		})
+	}
+}
