@@ -64,4 +64,8 @@ echo 'int main(void) { return 0; }' | gcc -x c -include stdlib.h -o /dev/null - 
 	fail "gcc does not compile a program of one line: install gcc and libc6-dev for the race detector."
 
 go mod download || fail "the modules in go.mod could not be downloaded: check the network or GOPROXY ($(go env GOPROXY))."
+go -C integration mod download || fail "the modules in integration/go.mod could not be downloaded: check the network or GOPROXY ($(go env GOPROXY))."
+if [ ! integration/node/node_modules/.package-lock.json -nt integration/node/package-lock.json ]; then
+	(cd integration/node && npm ci --silent) || fail "npm ci failed in integration/node: check the network or npm's registry."
+fi
 echo "setup: $(go env GOVERSION), $(nproc) cores, nothing is missing"

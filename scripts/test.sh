@@ -20,6 +20,8 @@ step_lint() {
 	go vet ./...
 	go tool staticcheck ./...
 	go mod tidy -diff
+	go -C integration vet ./...
+	go -C integration mod tidy -diff
 	go test -count=1 -run '^TestImports' .
 }
 
@@ -52,7 +54,12 @@ step_fuzz() {
 
 # A skipped test proves nothing: here all that tests need has been set up, so a skip is a failure.
 step_tests() {
-	go test -json -count=1 ./... | PULSE_TEST_REQUIRE=1 go run ./internal/testreport
+	{
+		failed=0
+		go test -json -count=1 ./... || failed=1
+		go -C integration test -json -count=1 ./... || failed=1
+		exit "$failed"
+	} | PULSE_TEST_REQUIRE=1 go run ./internal/testreport
 }
 
 steps=("$@")
