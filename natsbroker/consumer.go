@@ -38,7 +38,7 @@ func (f *Feed) start(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	f.made, f.watch.seen = info.Created, info.State.LastSeq
+	f.made = info.Created
 	if f.cfg.Ordered {
 		err = f.takeOver(ctx, info)
 	} else {
@@ -47,6 +47,7 @@ func (f *Feed) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.seen = f.delivered
 	f.done = make(chan struct{})
 	f.sub, err = b.nc.Subscribe(nats.NewInbox(), f.arrive)
 	if err != nil {
@@ -64,6 +65,32 @@ func (f *Feed) start(ctx context.Context) error {
 // consumerName is the name of the subscription's consumer: names of events have dots, names of consumers must not.
 func consumerName(subscription string) string { return strings.ReplaceAll(subscription, ".", "=") }
 
+// An ordered subscription has a new consumer each time it is taken over, named with a generation behind the name: the pulls of
+// whoever had it before find nobody.
+const generationMark = "@"
+
+func generationName(subscription string, generation int) string {
+	return consumerName(subscription) + generationMark + strconv.Itoa(generation)
+}
+
+// generations are those of a subscription that have a consumer, in order.
+func (b *Broker) generations(ctx context.Context, subscription string) ([]int, error) {
+	s, err := b.js.Stream(ctx, b.opts.Stream)
+	if err != nil {
+		return nil, err
+	}
+	var found []int
+	names := s.ConsumerNames(ctx)
+	for name := range names.Name() {
+		mine, generation, _ := strings.Cut(name, generationMark)
+		if n, err := strconv.Atoi(generation); err == nil && mine == consumerName(subscription) {
+			found = append(found, n)
+		}
+	}
+	slices.Sort(found)
+	return found, names.Err()
+}
+
 // config is the consumer of a feed that is new.
 func (f *Feed) config(start pulse.Position, from uint64) jetstream.ConsumerConfig {
 	wait := ackWait
@@ -71,7 +98,7 @@ func (f *Feed) config(start pulse.Position, from uint64) jetstream.ConsumerConfi
 		wait = ackWaitOrdered
 	}
 	return jetstream.ConsumerConfig{
-		Durable:        consumerName(f.cfg.Subscription),
+		Durable:        f.consumer,
 		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:    from,
 		AckPolicy:      jetstream.AckExplicitPolicy,
@@ -103,39 +130,56 @@ func (f *Feed) fresh(ctx context.Context, info *jetstream.StreamInfo) (start pul
 // acknowledged comes at once and in order, and a feed elsewhere gets nothing more.
 func (f *Feed) takeOver(ctx context.Context, info *jetstream.StreamInfo) error {
 	b := f.broker
-	name := consumerName(f.cfg.Subscription)
-	start, from, err := pulse.Position(0), uint64(0), error(nil)
-	old, err := b.consumer(ctx, name)
-	switch {
-	case errors.Is(err, jetstream.ErrConsumerNotFound):
-		if start, from, err = f.fresh(ctx, info); err != nil {
-			return err
-		}
-	case err != nil:
+	generations, err := b.generations(ctx, f.cfg.Subscription)
+	if err != nil {
 		return err
-	default:
-		start, from = remembered(old)
-		from = max(from, old.AckFloor.Stream+1)
-		f.before = old.Delivered.Stream
-		if _, ended, _ := b.turn(f); ended != nil && ended.stream.Equal(f.made) {
-			f.ended = ended
-			from = max(from, ended.next())
-		}
-		if err := b.js.DeleteConsumer(ctx, b.opts.Stream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+	}
+	generation, start, from := 1, pulse.Position(0), uint64(0)
+	if n := len(generations); n > 0 {
+		generation = generations[n-1] + 1
+		start, from, err = f.inherit(ctx, generations[n-1])
+	} else {
+		start, from, err = f.fresh(ctx, info)
+	}
+	if err != nil {
+		return err
+	}
+	from = max(from, info.State.FirstSeq, 1)
+	f.first, f.delivered, f.consumer = start, from-1, generationName(f.cfg.Subscription, generation)
+	if _, err = b.js.CreateConsumer(ctx, b.opts.Stream, f.config(start, from)); err != nil {
+		return err
+	}
+	for _, old := range generations {
+		err := b.js.DeleteConsumer(ctx, b.opts.Stream, generationName(f.cfg.Subscription, old))
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return err
 		}
 	}
-	from = max(from, info.State.FirstSeq, 1)
-	f.first, f.delivered = start, from-1
-	_, err = b.js.CreateConsumer(ctx, b.opts.Stream, f.config(start, from))
-	return err
+	return nil
+}
+
+// inherit finds where the consumer of a generation has come to.
+func (f *Feed) inherit(ctx context.Context, generation int) (start pulse.Position, from uint64, err error) {
+	old, err := f.broker.look(ctx, generationName(f.cfg.Subscription, generation))
+	if err != nil {
+		return 0, 0, err
+	}
+	start, from = remembered(old)
+	from = max(from, old.AckFloor.Stream+1)
+	f.before = old.Delivered.Stream
+	if _, ended, _ := f.broker.turn(f); ended != nil && ended.stream.Equal(f.made) {
+		f.ended = ended
+		from = max(from, ended.next())
+	}
+	return start, from, nil
 }
 
 // share makes the consumer of an unordered subscription if it is not there.
 func (f *Feed) share(ctx context.Context, info *jetstream.StreamInfo) error {
 	b := f.broker
+	f.consumer = consumerName(f.cfg.Subscription)
 	for {
-		old, err := b.consumer(ctx, consumerName(f.cfg.Subscription))
+		old, err := b.look(ctx, f.consumer)
 		if err == nil {
 			f.first, _ = remembered(old)
 			f.delivered = old.Delivered.Stream
@@ -160,7 +204,8 @@ func (f *Feed) share(ctx context.Context, info *jetstream.StreamInfo) error {
 	}
 }
 
-func (b *Broker) consumer(ctx context.Context, name string) (*jetstream.ConsumerInfo, error) {
+// look returns what the server knows of a consumer.
+func (b *Broker) look(ctx context.Context, name string) (*jetstream.ConsumerInfo, error) {
 	c, err := b.js.Consumer(ctx, b.opts.Stream, name)
 	if err != nil {
 		return nil, err
@@ -168,11 +213,8 @@ func (b *Broker) consumer(ctx context.Context, name string) (*jetstream.Consumer
 	return c.CachedInfo(), nil
 }
 
-// watched is what the last look at the stream told.
-type watched struct{ seen uint64 }
-
-// look finds out whether what the feed has to deliver is still there.
-func (f *Feed) look(ctx context.Context) error {
+// check finds out whether what the feed has to deliver is still there.
+func (f *Feed) check(ctx context.Context) error {
 	b := f.broker
 	s, err := b.js.Stream(ctx, b.opts.Stream)
 	if err != nil {
@@ -182,16 +224,20 @@ func (f *Feed) look(ctx context.Context) error {
 	if !info.Created.Equal(f.made) {
 		return fmt.Errorf("%w: the stream was made anew, and what it held is lost: open again", pulse.ErrBroker)
 	}
-	c, err := b.consumer(ctx, consumerName(f.cfg.Subscription))
+	c, err := b.look(ctx, f.consumer)
 	if err != nil {
 		return gone("the consumer", err, jetstream.ErrConsumerNotFound)
 	}
-	known := max(f.watch.seen, c.Delivered.Stream)
-	if first := info.State.FirstSeq; first > known+1 {
-		return fmt.Errorf("%w: messages %d to %d have expired or were removed, some perhaps before they were read: open again", pulse.ErrBroker, known+1, first-1)
+	f.mu.Lock()
+	f.seen = max(f.seen, f.delivered)
+	f.mu.Unlock()
+	if first := info.State.FirstSeq; first > f.seen+1 {
+		return fmt.Errorf("%w: messages %d to %d have expired or were removed, perhaps before they were read: open again", pulse.ErrBroker, f.seen+1, first-1)
 	}
+	// Only now: when messages are removed the consumer goes behind them, as if they had been delivered.
+	f.seen = max(f.seen, c.Delivered.Stream)
 	if c.NumPending == 0 {
-		f.watch.seen = max(f.watch.seen, info.State.LastSeq)
+		f.seen = max(f.seen, info.State.LastSeq)
 	}
 	return nil
 }

@@ -25,19 +25,20 @@ type Feed struct {
 	slot   *slot            // guarded by broker.mu
 
 	// Set by start, before there is another goroutine; constant from then on.
-	sub    *nats.Subscription // nil until start
-	done   chan struct{}      // closed when the last message has arrived
-	stop   chan struct{}      // closed to end keeper
-	keeper sync.WaitGroup
-	cut    <-chan struct{} // closed when the connection is lost
-	made   time.Time       // when the stream was
-	first  pulse.Position  // messages of positions before it are not delivered
-	before uint64          // messages up to this sequence number were delivered before
-	ended  *progress       // of the feed before this one
+	sub      *nats.Subscription // nil until start
+	consumer string
+	done     chan struct{} // closed when the last message has arrived
+	stop     chan struct{} // closed to end keeper
+	keeper   sync.WaitGroup
+	cut      <-chan struct{} // closed when the connection is lost
+	made     time.Time       // when the stream was
+	first    pulse.Position  // messages of positions before it are not delivered
+	before   uint64          // messages up to this sequence number were delivered before
+	ended    *progress       // of the feed before this one
 
 	wake   chan struct{} // has room for one
 	reader cloudevents.HeaderReader
-	watch  watched // of keeper
+	seen   uint64 // of keeper: messages up to this sequence number have been read, or were not to be
 
 	mu        sync.Mutex
 	arrived   []arrival
@@ -45,6 +46,7 @@ type Feed struct {
 	receipt   uint64               // the last one given
 	delivered uint64               // the last sequence number that arrived
 	count     uint64               // messages the consumer has delivered here
+	lastReply string               // of the last one
 	pulled    int                  // messages asked for that have not arrived
 	heard     time.Time            // when the server was heard of, or asked, last
 	err       error                // why there will be no more

@@ -133,7 +133,7 @@ func (b *Broker) connect(ctx context.Context, url string) (*Broker, error) {
 	b.cut, b.slots = make(chan struct{}), make(map[string]*slot)
 	err := b.dial(ctx, url)
 	if err == nil {
-		_, err = b.ensureStream(ctx)
+		err = b.setUp(ctx)
 	}
 	if err != nil {
 		b.shutdown()

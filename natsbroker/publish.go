@@ -75,7 +75,7 @@ func (p *Publisher) publish(ctx context.Context, msgs []prepared, results []puls
 	}
 	var stored int
 	var err error
-	if len(msgs) >= atomicFrom {
+	if len(msgs) >= p.atomicFrom() {
 		stored, err = p.atomic(ctx, cut, msgs)
 	} else {
 		stored, err = p.plain(ctx, cut, msgs)
@@ -95,34 +95,34 @@ func (p *Publisher) publish(ctx context.Context, msgs []prepared, results []puls
 	return err
 }
 
-// plain publishes message by message without waiting for each. As each expects the one before, there are never gaps: when one
-// is acknowledged so are all before it. It returns how many are.
+// plain publishes one message after the other. It returns how many the server has for certain. It does not send the next one before
+// the answer: behind a message that another writer's took the place of, the next would find the sequence number it expects.
 func (p *Publisher) plain(ctx context.Context, cut <-chan struct{}, msgs []prepared) (stored int, err error) {
 	for i := range msgs {
 		p.out.reset(p.broker.opts.Prefix, &msgs[i])
 		p.out.set(headerExpected, strconv.FormatUint(p.last+uint64(i), 10))
 		p.out.msg.Reply = p.answers.reply(i)
 		if err := p.broker.nc.PublishMsg(&p.out.msg); err != nil {
-			return 0, err
+			return i, err
+		}
+		_, seq, err := p.answer(ctx, cut)
+		if err != nil {
+			return i, err
+		}
+		if want := p.last + uint64(i) + 1; seq != want {
+			return i, fmt.Errorf("%w: the server gave sequence number %d instead of %d", pulse.ErrBroker, seq, want)
 		}
 	}
-	failedAt := len(msgs)
-	for answered := 0; answered < len(msgs); answered++ {
-		i, seq, answerErr := p.answer(ctx, cut)
-		switch {
-		case i < 0:
-			return stored, answerErr
-		case answerErr != nil:
-			if i < failedAt { // those behind it failed because of it
-				failedAt, err = i, answerErr
-			}
-		case seq != p.last+uint64(i)+1:
-			return stored, fmt.Errorf("%w: the server gave sequence number %d instead of %d", pulse.ErrBroker, seq, p.last+uint64(i)+1)
-		default:
-			stored = max(stored, i+1)
-		}
+	return len(msgs), nil
+}
+
+// atomicFrom is the number of messages from which a batch is faster than one by one: where messages are staged in a file, that takes as
+// long as to sync some, and where they go to several servers, each takes a way there and back.
+func (p *Publisher) atomicFrom() int {
+	if p.broker.opts.Replicas > 1 {
+		return 2
 	}
-	return stored, err
+	return 10
 }
 
 // atomic publishes all or nothing.

@@ -13,9 +13,7 @@ import (
 )
 
 const (
-	maxBatch   = 1000 // messages of an atomic batch at most, says the server
-	atomicFrom = 10   // messages from which an atomic batch is faster than one by one
-
+	maxBatch   = 1000      // messages of an atomic batch at most, says the server
 	maxHeaders = 1<<16 - 1 // bytes of headers at most, says the server
 	spare      = 8 << 10   // what percent-encoding and batches may add to Envelope.Size
 )
@@ -75,10 +73,7 @@ func (p *Publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []p
 	}
 	p.prepare(envs, p.answerKnown(envs, results), results)
 	for at := 0; at < len(p.msgs); {
-		n := len(p.msgs) - at
-		if n >= atomicFrom {
-			n = min(n, maxBatch)
-		}
+		n := min(len(p.msgs)-at, maxBatch)
 		if err := p.publish(ctx, p.msgs[at:at+n], results); err != nil {
 			err = failed("publish", err)
 			for _, m := range p.msgs[at:] {

@@ -40,7 +40,7 @@ func (f *Feed) pull(limit int) error {
 	b = append(b, `,"idle_heartbeat":`...)
 	b = strconv.AppendInt(b, int64(pullBeat), 10)
 	b = append(b, '}')
-	subject := "$JS.API.CONSUMER.MSG.NEXT." + f.broker.opts.Stream + "." + consumerName(f.cfg.Subscription)
+	subject := "$JS.API.CONSUMER.MSG.NEXT." + f.broker.opts.Stream + "." + f.consumer
 	if err := f.broker.nc.PublishRequest(subject, f.sub.Subject, b); err != nil {
 		return failed("fetch", err)
 	}
@@ -70,7 +70,7 @@ func (f *Feed) arrive(m *nats.Msg) {
 		f.failLocked(fmt.Errorf("%w: messages got lost on their way: open again", pulse.ErrBroker))
 		return
 	}
-	f.delivered = max(f.delivered, d.seq)
+	f.delivered, f.lastReply = max(f.delivered, d.seq), d.reply
 	f.arrived = append(f.arrived, arrival{msg: m, delivery: d})
 	f.signal()
 }
@@ -139,7 +139,7 @@ func (f *Feed) keep() {
 		case <-t.C:
 			f.hold()
 			ctx, cancel := context.WithTimeout(context.Background(), keepInterval)
-			if err := f.look(ctx); err != nil {
+			if err := f.check(ctx); err != nil {
 				f.fail(err)
 			}
 			cancel()
@@ -236,11 +236,20 @@ func (f *Feed) settle() {
 	case <-time.After(patience):
 		_ = f.sub.Unsubscribe()
 	}
-	if f.cfg.Ordered {
-		return
-	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	last := f.lastReply
+	if !f.cfg.Ordered {
+		f.giveBack()
+	}
+	f.mu.Unlock()
+	if last != "" && f.broker.nc.IsConnected() {
+		// The answer comes after all acknowledgements were seen to, which a server that is stopped would forget.
+		_, _ = f.broker.nc.Request(last, []byte(working), patience)
+	}
+}
+
+// giveBack makes everything that was not acknowledged come again.
+func (f *Feed) giveBack() {
 	back := make([]*delivery, 0, len(f.open)+len(f.arrived))
 	for _, d := range f.open {
 		back = append(back, d)

@@ -15,33 +15,38 @@ import (
 )
 
 // callTimeout is how long one question to the server may take.
-const callTimeout = 5 * time.Second
+const callTimeout = 10 * time.Second
 
-// ensureStream makes the stream, or makes an existing one what it has to be.
+// ensureStream returns the stream as it is, and makes it when it is gone.
 func (b *Broker) ensureStream(ctx context.Context) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	s, err := b.js.Stream(ctx, b.opts.Stream)
-	switch {
-	case errors.Is(err, jetstream.ErrStreamNotFound):
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		s, err = b.js.CreateStream(ctx, b.streamConfig())
-		if err != nil {
-			return nil, failed("make stream "+b.opts.Stream, err)
-		}
-	case err != nil:
-		return nil, failed("find stream "+b.opts.Stream, err)
-	default:
-		want, err := b.reconcile(s.CachedInfo().Config)
-		if err != nil {
-			return nil, err
-		}
-		if want != nil {
-			if s, err = b.js.UpdateStream(ctx, *want); err != nil {
-				return nil, failed("update stream "+b.opts.Stream, err)
-			}
-		}
+	}
+	if err != nil {
+		return nil, failed("stream "+b.opts.Stream, err)
 	}
 	return s.CachedInfo(), nil
+}
+
+// setUp makes the stream, or makes an existing one what it has to be.
+func (b *Broker) setUp(ctx context.Context) error {
+	info, err := b.ensureStream(ctx)
+	if err != nil {
+		return err
+	}
+	want, err := b.reconcile(info.Config)
+	if err != nil || want == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err = b.js.UpdateStream(ctx, *want); err != nil {
+		return failed("update stream "+b.opts.Stream, err)
+	}
+	return nil
 }
 
 func (b *Broker) streamConfig() jetstream.StreamConfig {

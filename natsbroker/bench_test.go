@@ -1,0 +1,160 @@
+package natsbroker_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/brokertest"
+	"github.com/edupulse-live/pulse/cloudevents"
+	"github.com/edupulse-live/pulse/natsbroker"
+)
+
+// events returns n envelopes from position first on, as a school has them.
+func events(first, n int) []pulse.Envelope {
+	envs := make([]pulse.Envelope, n)
+	for i := range envs {
+		envs[i] = brokertest.Envelope(pulse.Position(first+i), func(e *pulse.Envelope) {
+			e.Key, e.Actor = "lesson-"+strconv.Itoa(i%100), uuid.New()
+			e.Trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+			e.Data = json.RawMessage(`{"lesson":"` + uuid.NewString() + `","title":"Fractions and decimals","course":"Mathematics 7","minutes":45}`)
+		})
+	}
+	return envs
+}
+
+func BenchmarkPublish(b *testing.B) {
+	for _, size := range []int{1, 10, 100, 1000} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			p := embed(b, b.TempDir(), natsbroker.Options{}).Publisher()
+			envs := events(1, size)
+			position := pulse.Position(0)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for done := 0; done < b.N; done += size {
+				for i := range envs {
+					position++
+					envs[i].Position = position
+				}
+				for _, r := range p.PublishBatch(b.Context(), envs) {
+					if r.Outcome != pulse.Acked {
+						b.Fatal(r.Err)
+					}
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
+		})
+	}
+}
+
+// BenchmarkClient is the client's own loop with the same headers, made before: atomic batches by hand, or plain publishes
+// with one answer awaited for each round.
+func BenchmarkClient(b *testing.B) {
+	for _, size := range []int{1, 10, 100, 1000} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			broker := embed(b, b.TempDir(), natsbroker.Options{Listen: "127.0.0.1:0", Auth: natsbroker.Auth{Token: "t"}})
+			nc, err := nats.Connect("", natsbroker.InProcess(broker), nats.Token("t"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer nc.Close()
+			msgs := make([]*nats.Msg, size)
+			for i, env := range events(1, size) {
+				headers, err := cloudevents.AppendHeaders(nil, &env)
+				if err != nil {
+					b.Fatal(err)
+				}
+				msgs[i] = &nats.Msg{Subject: "pulse.0." + env.Name, Header: nats.Header{}, Data: env.Data}
+				for _, h := range headers {
+					msgs[i].Header[h.Name] = []string{h.Value}
+				}
+			}
+			inbox := nats.NewInbox()
+			answers, err := nc.SubscribeSync(inbox)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ResetTimer()
+			for done := 0; done < b.N; done += size {
+				id := uuid.NewString()
+				for i, m := range msgs {
+					if size >= 10 {
+						m.Header["Nats-Batch-Id"] = []string{id}
+						m.Header["Nats-Batch-Sequence"] = []string{strconv.Itoa(i + 1)}
+						if i == size-1 {
+							m.Header["Nats-Batch-Commit"] = []string{"1"}
+						}
+					}
+					if i == size-1 {
+						m.Reply = inbox
+					}
+					if err := nc.PublishMsg(m); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if _, err := answers.NextMsgWithContext(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
+		})
+	}
+}
+
+func BenchmarkFetch(b *testing.B) {
+	for _, ordered := range []bool{true, false} {
+		b.Run(fmt.Sprintf("ordered=%t", ordered), func(b *testing.B) {
+			broker := embed(b, b.TempDir(), natsbroker.Options{})
+			p := broker.Publisher()
+			for done := 0; done < b.N; done += 1000 {
+				p.PublishBatch(b.Context(), events(done+1, min(1000, b.N-done)))
+			}
+			f, err := broker.Source().Open(b.Context(), pulse.FeedConfig{Subscription: "mailer", Ordered: ordered, Window: 2048})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer f.Close()
+			b.ReportAllocs()
+			b.ResetTimer()
+			for done := 0; done < b.N; {
+				msgs, err := f.Fetch(b.Context(), 512)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := f.Ack(b.Context(), msgs); err != nil {
+					b.Fatal(err)
+				}
+				done += len(msgs)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
+		})
+	}
+}
+
+// BenchmarkLatency is the way of one message there and back: published, synced, fetched, acknowledged.
+func BenchmarkLatency(b *testing.B) {
+	broker := embed(b, b.TempDir(), natsbroker.Options{})
+	p := broker.Publisher()
+	f, err := broker.Source().Open(b.Context(), pulse.FeedConfig{Subscription: "mailer", Ordered: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	envs := events(1, 1)
+	for b.Loop() {
+		p.PublishBatch(b.Context(), envs)
+		envs[0].Position++
+		msgs, err := f.Fetch(b.Context(), 512)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := f.Ack(b.Context(), msgs); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,272 @@
+package natsbroker_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/natsbroker"
+)
+
+const (
+	patience = 15 * time.Second
+	token    = "chalk"
+)
+
+// eventually fails the test unless ok becomes true.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s did not happen", what)
+		}
+	}
+}
+
+// listening runs an embedded server that others can connect to.
+func listening(t testing.TB, dir string) *natsbroker.Broker {
+	t.Helper()
+	return embed(t, dir, natsbroker.Options{Listen: "127.0.0.1:0", Auth: natsbroker.Auth{Token: token}})
+}
+
+// connect connects to a server for a test.
+func connect(t testing.TB, url string, o natsbroker.Options) *natsbroker.Broker {
+	t.Helper()
+	o.Log, o.Auth.Token = slog.New(slog.DiscardHandler), token
+	b, err := natsbroker.Connect(t.Context(), url, &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+// admin is another client's view of the stream.
+func admin(t testing.TB, b *natsbroker.Broker) (jetstream.JetStream, *nats.Conn) {
+	t.Helper()
+	nc, err := nats.Connect("", natsbroker.InProcess(b), nats.Token(token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js, nc
+}
+
+// publish publishes envs at once, all with success.
+func publish(t testing.TB, p pulse.Publisher, envs []pulse.Envelope) {
+	t.Helper()
+	for i, r := range p.PublishBatch(t.Context(), envs) {
+		if r.Outcome != pulse.Acked || r.Err != nil {
+			t.Fatalf("envelope %d: %+v", i, r)
+		}
+	}
+}
+
+// publishUntil publishes envs again and again, as a relay does, until all are there.
+func publishUntil(t testing.TB, p pulse.Publisher, envs []pulse.Envelope) {
+	t.Helper()
+	eventually(t, "publishing", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		results := p.PublishBatch(ctx, envs)
+		n := slices.IndexFunc(results, func(r pulse.Result) bool { return r.Outcome != pulse.Acked })
+		if n < 0 {
+			return true
+		}
+		envs = envs[n:]
+		return false
+	})
+}
+
+func outcomes(results []pulse.Result) (acked, unknown, rejected int) {
+	for _, r := range results {
+		switch r.Outcome {
+		case pulse.Acked:
+			acked++
+		case pulse.Unknown:
+			unknown++
+		case pulse.Rejected:
+			rejected++
+		}
+	}
+	return acked, unknown, rejected
+}
+
+// open opens a feed of a subscription, closed with the test.
+func open(t testing.TB, b *natsbroker.Broker, cfg pulse.FeedConfig) pulse.Feed {
+	t.Helper()
+	if cfg.Subscription == "" {
+		cfg.Subscription = "mailer"
+	}
+	f, err := b.Source().Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// take fetches n messages.
+func take(t testing.TB, f pulse.Feed, n int) []pulse.Message {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var all []pulse.Message
+	for len(all) < n {
+		msgs, err := f.Fetch(ctx, n-len(all))
+		if err != nil {
+			t.Fatalf("after %d of %d messages: %v", len(all), n, err)
+		}
+		all = append(all, msgs...)
+	}
+	return all
+}
+
+// nothing fails the test when a message comes.
+func nothing(t testing.TB, f pulse.Feed, wait time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
+	defer cancel()
+	if msgs, err := f.Fetch(ctx, 10); ctx.Err() == nil || len(msgs) > 0 {
+		t.Fatalf("%v came, error %v", positions(msgs), err)
+	}
+}
+
+func positions(msgs []pulse.Message) []pulse.Position {
+	var ps []pulse.Position
+	for i := range msgs {
+		ps = append(ps, msgs[i].Position)
+	}
+	return ps
+}
+
+// expect fails the test unless the messages come at positions, and acknowledges them.
+func expect(t testing.TB, f pulse.Feed, want ...pulse.Position) {
+	t.Helper()
+	msgs := take(t, f, len(want))
+	if got := positions(msgs); !slices.Equal(got, want) {
+		t.Fatalf("%v came, want %v", got, want)
+	}
+	if err := f.Ack(t.Context(), msgs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// through are the positions from first to last.
+func through(first, last pulse.Position) []pulse.Position {
+	var ps []pulse.Position
+	for p := first; p <= last; p++ {
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+// stored fails the test unless the stream has exactly the positions, in this order.
+func stored(t testing.TB, b *natsbroker.Broker, want ...pulse.Position) {
+	t.Helper()
+	f, err := b.Source().Open(t.Context(), pulse.FeedConfig{Subscription: "stored", Start: pulse.Beginning, Ordered: true, Window: 10_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if got := positions(take(t, f, len(want))); !slices.Equal(got, want) {
+		t.Errorf("the stream has %v, want %v", got, want)
+	}
+	nothing(t, f, 50*time.Millisecond)
+}
+
+// proxy is a connection between client and server that can be hurt.
+type proxy struct {
+	net.Listener
+	to        string
+	muteUp    atomic.Bool // swallow what the client sends
+	muteDown  atomic.Bool // swallow what the server sends
+	shut      atomic.Bool // take no connections
+	mu        sync.Mutex
+	conns     []net.Conn
+	connected sync.WaitGroup
+}
+
+func newProxy(t testing.TB, url string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{Listener: l, to: strings.TrimPrefix(url, "nats://")}
+	p.connected.Go(p.serve)
+	t.Cleanup(func() {
+		p.Close()
+		p.cut()
+		p.connected.Wait()
+	})
+	return p
+}
+
+func (p *proxy) url() string { return "nats://" + p.Addr().String() }
+
+func (p *proxy) serve() {
+	for {
+		client, err := p.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.to)
+		if err != nil || p.shut.Load() {
+			client.Close()
+			if err == nil {
+				server.Close()
+			}
+			continue
+		}
+		p.mu.Lock()
+		p.conns = append(p.conns, client, server)
+		p.mu.Unlock()
+		p.connected.Go(func() { pump(server, client, &p.muteUp) })
+		p.connected.Go(func() { pump(client, server, &p.muteDown) })
+	}
+}
+
+func pump(to, from net.Conn, mute *atomic.Bool) {
+	defer to.Close()
+	b := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(b)
+		if n > 0 && !mute.Load() {
+			if _, err := to.Write(b[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			if err != io.EOF {
+				from.Close()
+			}
+			return
+		}
+	}
+}
+
+// cut ends all connections.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.conns = nil
+}
