@@ -33,7 +33,6 @@ func SetRequest(r *http.Request, env pulse.Envelope, mode Mode) error {
 	}
 	setHeaders(r.Header, headers)
 	r.ContentLength = int64(len(body))
-	r.TransferEncoding = nil
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	r.Body, err = r.GetBody()
 	return err

@@ -3,6 +3,7 @@ package integration_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -195,5 +196,26 @@ func TestGoSDKWritesTypes(t *testing.T) {
 		if in.err != nil || string(in.env.Extensions) != tc.want || string(in.env.Data) != "null" || in.env.ID.Version() != 5 {
 			t.Errorf("%v: %+v with the extensions %s, want %s", in.err, in.env, in.env.Extensions, tc.want)
 		}
+	}
+}
+
+// TestGoSDKKnowsNoPercentEncoding notes what the documents say of the SDK: should it once know it, they have to change.
+func TestGoSDKKnowsNoPercentEncoding(t *testing.T) {
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
+	if err := cloudevents.SetRequest(r, sample(func(e *pulse.Envelope) { e.Key = "straße" }), cloudevents.Binary); err != nil {
+		t.Fatal(err)
+	}
+	got, err := cehttp.NewEventFromHTTPRequest(r)
+	if err != nil || got.Subject() != "stra%C3%9Fe" {
+		t.Errorf("the subject is read as %q, %v", got.Subject(), err)
+	}
+	in, e := newInbox(t), event.New()
+	e.SetID("1")
+	e.SetType("lesson.published")
+	e.SetSource("/school")
+	e.SetSubject("100%")
+	sendWithGoSDK(binding.WithForceBinary(t.Context()), t, in, &e)
+	if !errors.Is(in.err, pulse.ErrInvalid) {
+		t.Errorf("a subject 100%% came as %q, %v", in.env.Key, in.err)
 	}
 }

@@ -427,3 +427,26 @@ func TestWithoutTracing(t *testing.T) {
 		t.Errorf("the traces are %q, want none and the request's", traces)
 	}
 }
+
+// TestEventWithoutTrace: its delivery begins a trace of its own, also as a child, and also when the bus runs inside a span.
+func TestEventWithoutTrace(t *testing.T) {
+	for name, opts := range map[string][]otelpulse.MiddlewareOption{"linked": nil, "child": {otelpulse.Child()}} {
+		s := record(t)
+		bus := pulsetest.New(t)
+		err := bus.Subscribe("mailer", pulse.Use(otelpulse.Middleware(s.provider, opts...)), pulse.On(func(context.Context, LessonPublished) error { return nil }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bus.Emit(t.Context(), LessonPublished{}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, running := s.provider.Tracer("test").Start(t.Context(), "run")
+		if err := bus.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		running.End()
+		if span := s.one("handle lesson.published"); span.Parent.IsValid() || len(span.Links) > 0 {
+			t.Errorf("%s: the span has the parent %v and the links %v, want none", name, span.Parent.SpanID(), span.Links)
+		}
+	}
+}
