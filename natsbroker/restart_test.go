@@ -1,0 +1,106 @@
+package natsbroker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/natsbroker"
+)
+
+// A server that is stopped and comes back, with its messages or without, is found again: what waits ends, what is opened again works.
+func TestServerComesBack(t *testing.T) {
+	for _, wiped := range []bool{false, true} {
+		t.Run(fmt.Sprint("wiped ", wiped), func(t *testing.T) {
+			dir := t.TempDir()
+			s := run(t, &server.Options{Authorization: token, StoreDir: dir})
+			port := s.Addr().(*net.TCPAddr).Port
+			b := connect(t, s.ClientURL(), natsbroker.Options{})
+			p, f := b.Publisher(), open(t, b, pulse.FeedConfig{Ordered: true})
+			publish(t, p, events(1, 20))
+			expect(t, f, through(1, 5)...)
+			failure := make(chan error, 1)
+			go func() {
+				var err error
+				for err == nil { // what had arrived before comes still
+					_, err = f.Fetch(t.Context(), 10)
+				}
+				failure <- err
+			}()
+			s.Shutdown()
+			s.WaitForShutdown()
+			if err := <-failure; !errors.Is(err, pulse.ErrBroker) {
+				t.Errorf("Fetch gives %v, want an ErrBroker", err)
+			}
+			f.Close()
+			if r := p.PublishBatch(t.Context(), events(21, 1))[0]; r.Outcome != pulse.Unknown {
+				t.Errorf("publishing to nobody: %+v", r)
+			}
+			if wiped {
+				dir = t.TempDir()
+			}
+			run(t, &server.Options{Authorization: token, StoreDir: dir, Port: port})
+			publishUntil(t, p, events(21, 20))
+			at := pulse.Position(1)
+			if wiped {
+				at = 21
+			}
+			if first, err := b.Source().First(t.Context()); err != nil || first != at {
+				t.Errorf("First is %d, %v, want %d", first, err, at)
+			}
+			f = open(t, b, pulse.FeedConfig{Ordered: true})
+			if wiped {
+				expect(t, f, through(21, 40)...)
+			} else if msgs := take(t, f, 35); msgs[34].Position != 40 {
+				t.Errorf("%v came", positions(msgs))
+			}
+		})
+	}
+}
+
+// A cluster loses one of three servers while a relay publishes and a subscription reads: all is there once, in order.
+func TestClusterLosesAServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs three servers")
+	}
+	servers, addresses := cluster(t)
+	b := connect(t, addresses, natsbroker.Options{Replicas: 3})
+	p := b.Publisher()
+	publish(t, p, events(1, 100))
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for _, s := range servers {
+			if s.JetStreamIsStreamLeader("$G", "PULSE") {
+				s.Shutdown()
+				s.WaitForShutdown()
+				return
+			}
+		}
+	}()
+	for at := 101; at < 1000; at += 30 {
+		publishUntil(t, p, events(at, 30))
+	}
+	<-stopped
+	f := open(t, b, pulse.FeedConfig{Ordered: true, Window: 2000})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var all []pulse.Message
+	for len(all) < 1000 {
+		msgs, err := f.Fetch(ctx, 500)
+		if err != nil {
+			t.Fatalf("after %d: %v", len(all), err)
+		}
+		all = append(all, msgs...)
+	}
+	for i := range all {
+		if all[i].Position != pulse.Position(i+1) {
+			t.Fatalf("position %d came as number %d", all[i].Position, i+1)
+		}
+	}
+}
