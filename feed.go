@@ -83,7 +83,7 @@ func (s *session) skipUnrouted() {
 		return
 	}
 	s.saving = true
-	s.saves <- saveJob{skip: true}
+	s.saves <- saveJob{skip: true, progress: Progress{Cursor: s.cursor}}
 }
 
 // firstUnhandled finds how far after floor, and no further than vouched, the log has nothing for the subscription.
@@ -102,7 +102,7 @@ func (s *session) firstUnhandled(ctx context.Context, floor, vouched Position) (
 type saveJob struct {
 	progress Progress
 	acks     []Message // to acknowledge once it is saved
-	skip     bool      // there is no progress, but perhaps nothing to handle further on
+	skip     bool      // nothing happened, but the relay may vouch for more, and there may be nothing to handle further on
 }
 
 // saved is the saver's answer.
@@ -144,14 +144,17 @@ func (s *session) saveAndAck(ctx context.Context, j saveJob, floor Position) (Po
 	if err != nil {
 		return 0, err
 	}
+	if p.Cursor.Position > vouched {
+		p.Cursor = Cursor{Epoch: s.epoch, Position: max(vouched, floor)}
+	}
 	if j.skip {
-		if p.Cursor.Position, err = s.firstUnhandled(ctx, floor, vouched); err != nil || p.Cursor.Position == floor {
+		next, err := s.firstUnhandled(ctx, max(p.Cursor.Position, floor), vouched)
+		if err != nil || next == floor {
 			return floor, err
 		}
-		p.Cursor.Epoch = s.epoch
-	}
-	if p.Cursor.Position > vouched {
-		p.Cursor = Cursor{Epoch: p.Cursor.Epoch, Position: max(vouched, floor)}
+		if next > p.Cursor.Position {
+			p.Cursor = Cursor{Epoch: s.epoch, Position: next}
+		}
 	}
 	if err := s.ports.deliveries.Advance(ctx, s.lease, p); err != nil {
 		return 0, err

@@ -34,3 +34,20 @@ func TestPublishAndHandleFromTheBroker(t *testing.T) {
 		t.Log(time.Since(begin))
 	})
 }
+
+// TestDrainBesideASlowRelay: the subscription is done before its relay has saved that it published; the cursor follows.
+func TestDrainBesideASlowRelay(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRelayed(t, nil)
+			for i := range 3 {
+				emit(t, r.Bus, lesson{"a", i})
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := r.Drain(ctx); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
