@@ -9,19 +9,23 @@ import (
 	"errors"
 	"maps"
 	"math/big"
+	"net"
 	"strings"
 	"testing"
 	"time"
 )
 
-// certificate makes a certificate and its key, in PEM.
+// certificate makes a certificate of 127.0.0.1 that vouches for itself, and its key, in PEM.
 func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true,
+	}
 	certDER, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -193,17 +196,20 @@ func TestServeWaitsForTheBroker(t *testing.T) {
 	b := membroker.New(nil)
 	cfg, opts := memory(b)
 	open, up := opts.open, make(chan struct{})
+	var tries atomic.Int32
 	opts.open = func(ctx context.Context) (*Destination, error) {
 		select {
 		case <-up:
 			return open(ctx)
 		default:
+			tries.Add(1)
 			return nil, errors.New("connection refused")
 		}
 	}
 	s := serve(t, cfg, opts)
 	s.emit(t, 3)
 	s.awaitState(t, 503, health.Connecting, "connection refused")
+	s.await(t, "the third try", func() bool { return tries.Load() == 3 })
 	close(up)
 	s.awaitState(t, 200, health.Running, "")
 	s.await(t, "events", func() bool { return len(b.Messages("nats")) == 3 })
@@ -327,22 +333,37 @@ func TestServeToSmallNATS(t *testing.T) {
 	}
 }
 
-// TestServeLogsIn with each way that needs no files, and is refused without; the server's door is opened later.
+// TestServeLogsIn in several ways, and is refused without.
 func TestServeLogsIn(t *testing.T) {
+	cert, key := certificate(t)
+	inDir(t, map[string]string{"cert.pem": cert, "key.pem": key})
+	pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority := x509.NewCertPool()
+	authority.AppendCertsFromPEM([]byte(cert))
+	locked := &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authority, MinVersion: tls.VersionTLS12}
 	for name, tc := range map[string]struct {
 		door *natsserver.Options
 		with func(s *BrokerSpec)
 	}{
-		"a token":           {&natsserver.Options{Authorization: "secret"}, func(s *BrokerSpec) { s.NATS.Token = "secret" }},
-		"a token in URL":    {&natsserver.Options{Authorization: "secret"}, func(s *BrokerSpec) { s.URL = strings.Replace(s.URL, "://", "://secret@", 1) }},
-		"a user":            {&natsserver.Options{Username: "school", Password: "secret"}, func(s *BrokerSpec) { s.NATS.User, s.NATS.Password = "school", "secret" }},
+		"a token":        {&natsserver.Options{Authorization: "secret"}, func(s *BrokerSpec) { s.NATS.Token = "secret" }},
+		"a token in URL": {&natsserver.Options{Authorization: "secret"}, func(s *BrokerSpec) { s.URL = strings.Replace(s.URL, "://", "://secret@", 1) }},
+		"a user":         {&natsserver.Options{Username: "school", Password: "secret"}, func(s *BrokerSpec) { s.NATS.User, s.NATS.Password = "school", "secret" }},
+		"certificates": {&natsserver.Options{TLS: true, TLSVerify: true, TLSConfig: locked, TLSTimeout: 5}, func(s *BrokerSpec) {
+			s.NATS.CA, s.NATS.Cert, s.NATS.KeyPEM = "cert.pem", "cert.pem", "key.pem"
+			if problems := s.problems(func(setting string) string { return setting }); problems != nil {
+				t.Error(problems)
+			}
+		}},
 		"a user in the URL": {&natsserver.Options{Username: "school", Password: "secret"}, func(s *BrokerSpec) { s.URL = strings.Replace(s.URL, "://", "://school:secret@", 1) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := natsServer(t, tc.door)
 			spec := BrokerSpec{Kind: BrokerNATS, URL: srv.ClientURL()}
 			stranger := serve(t, Config{Broker: spec}, ServeOptions{})
-			stranger.awaitState(t, 503, health.Connecting, "uthorization")
+			stranger.awaitState(t, 503, health.Connecting, "natsbroker: connect")
 			tc.with(&spec)
 			s := serve(t, Config{Broker: spec}, ServeOptions{})
 			s.awaitState(t, 200, health.Running, "")
