@@ -210,7 +210,6 @@ type outgoing struct {
 	msg    nats.Msg
 	values [48]string
 	n      int
-	prefix string
 }
 
 func (o *outgoing) reset(prefix string, m *prepared) {
