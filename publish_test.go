@@ -35,6 +35,214 @@ func TestPublishAndHandleFromTheBroker(t *testing.T) {
 	})
 }
 
+// relayed is a bus whose subscription reads from a broker that the test can break.
+type relayed struct {
+	*pulse.Bus
+	broker *membroker.Broker
+	got    seen
+}
+
+func newRelayed(t *testing.T, hook membroker.Hook, opts ...pulse.SubscribeOption) *relayed {
+	t.Helper()
+	bus, _ := newBus(t)
+	r := &relayed{Bus: bus, broker: membroker.New(&membroker.Options{Hook: hook})}
+	if err := bus.Publish("memory", r.broker.Publisher("memory")); err != nil {
+		t.Fatal(err)
+	}
+	subscribe(t, bus, "index", append(opts, pulse.From("memory", r.broker.Source("memory")), pulse.Ordered(),
+		pulse.On(func(_ context.Context, e lesson) error { r.got.add(e); return nil }))...)
+	return r
+}
+
+// running runs the bus until the returned function is called.
+func (r *relayed) running(t *testing.T) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- r.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestRelayThroughFaults: lost acknowledgements, dropped and doubled messages lose nothing; the first of each event comes in order.
+func TestRelayThroughFaults(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		faults := []membroker.Fault{membroker.LostAck, membroker.Drop, membroker.Duplicate}
+		r := newRelayed(t, func(context.Context, string, *pulse.Envelope) membroker.Fault {
+			if n++; n%97 == 0 {
+				return faults[n/97%3]
+			}
+			return membroker.None
+		})
+		for i := range 1000 {
+			emit(t, r.Bus, lesson{"a", i}, lesson{"b", i})
+		}
+		drain(t, r.Bus)
+		for _, key := range []string{"a", "b"} {
+			var first []int
+			known := map[int]bool{}
+			for _, i := range r.got.of(key) {
+				if !known[i] {
+					known[i] = true
+					first = append(first, i)
+				}
+			}
+			if len(first) != 1000 || !slices.IsSorted(first) {
+				t.Errorf("key %s: %d of 1000 handled, in order: %t", key, len(first), slices.IsSorted(first))
+			}
+		}
+		if n < 2000 {
+			t.Errorf("only %d messages", n)
+		}
+	})
+}
+
+// TestBrokerLosesWhatItAcknowledged: wiped, or cut at its end, it gets again what the subscription has not handled.
+func TestBrokerLosesWhatItAcknowledged(t *testing.T) {
+	for name, lose := range map[string]func(b *membroker.Broker){
+		"wiped": func(b *membroker.Broker) { b.Wipe() },
+		"cut":   func(b *membroker.Broker) { b.Truncate("memory", 900) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRelayed(t, nil)
+				for i := range 500 {
+					emit(t, r.Bus, lesson{"a", i})
+				}
+				drain(t, r.Bus)
+				if err := r.Pause(t.Context(), "index", "test"); err != nil {
+					t.Fatal(err)
+				}
+				stop := r.running(t)
+				for i := range 500 {
+					emit(t, r.Bus, lesson{"a", 500 + i})
+				}
+				time.Sleep(10 * time.Second)
+				stop()
+				if n := len(r.broker.Messages("memory")); n != 1000 {
+					t.Fatalf("%d of 1000 published", n)
+				}
+				lose(r.broker)
+				if err := r.Resume(t.Context(), "index"); err != nil {
+					t.Fatal(err)
+				}
+				emit(t, r.Bus, lesson{"a", 1000})
+				drain(t, r.Bus)
+				if got := r.got.of("a"); len(got) != 1001 || !slices.IsSorted(got) {
+					t.Errorf("%d of 1001 handled, in order: %t", len(got), slices.IsSorted(got))
+				}
+			})
+		})
+	}
+}
+
+// TestRejectedMessageIsParked: its key waits, others go on, and settled it is published after all.
+func TestRejectedMessageIsParked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refuse := true
+		r := newRelayed(t, func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
+			if refuse && env.Position == 11 {
+				return membroker.Refuse
+			}
+			return membroker.None
+		})
+		for i := range 100 {
+			emit(t, r.Bus, lesson{"a", i}, lesson{"b", i})
+		}
+		stop := r.running(t)
+		time.Sleep(time.Minute)
+		if a, b := r.got.of("a"), r.got.of("b"); slices.Contains(a, 5) || len(b) != 100 {
+			t.Errorf("a %d, b %d handled, want all of b and a without the one refused", len(a), len(b))
+		}
+		refuse = false
+		if n, err := r.Settle(t.Context(), pulse.DeliveryQuery{Subscription: pulse.RelayName("memory")}, pulse.SettleRetry); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		drain(t, r.Bus)
+		stop()
+		if a := r.got.of("a"); len(a) != 100 {
+			t.Errorf("settled: %d of a handled: %v", len(a), a)
+		}
+	})
+}
+
+// TestBrokerDown: emitting goes on, no attempt is spent, and all arrives when it is back.
+func TestBrokerDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRelayed(t, nil)
+		r.broker.SetDown(true)
+		stop := r.running(t)
+		for i := range 1000 {
+			emit(t, r.Bus, lesson{"a", i})
+		}
+		time.Sleep(10 * time.Minute)
+		if len(r.got.of("a")) != 0 {
+			t.Error("handled without a broker")
+		}
+		r.broker.SetDown(false)
+		begin := time.Now()
+		for len(r.got.of("a")) < 1000 && time.Since(begin) < time.Hour {
+			time.Sleep(time.Second)
+		}
+		if took := time.Since(begin); took > 2*time.Minute {
+			t.Errorf("%d of 1000 handled %s after the broker came back", len(r.got.of("a")), took)
+		}
+		stop()
+	})
+}
+
+// TestExpiredMessagesComeFromTheLog: a subscription that was away for longer than the broker keeps messages.
+func TestExpiredMessagesComeFromTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRelayed(t, nil)
+		if err := r.Pause(t.Context(), "index", "away"); err != nil {
+			t.Fatal(err)
+		}
+		stop := r.running(t)
+		for i := range 300 {
+			emit(t, r.Bus, lesson{"a", i})
+		}
+		time.Sleep(10 * time.Second)
+		r.broker.Expire("memory", 200)
+		if err := r.Resume(t.Context(), "index"); err != nil {
+			t.Fatal(err)
+		}
+		drain(t, r.Bus)
+		stop()
+		if got := r.got.of("a"); len(got) != 300 || !slices.IsSorted(got) {
+			t.Errorf("%d of 300 handled, in order: %t", len(got), slices.IsSorted(got))
+		}
+	})
+}
+
+// TestDrainOfEventsNotRouted: what the subscription does not handle does not hold up its cursor.
+func TestDrainOfEventsNotRouted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRelayed(t, nil)
+		emit(t, r.Bus, lesson{"a", 1})
+		for range 100 {
+			if _, err := r.Emit(t.Context(), pulse.Raw{Name: "other.event", Data: []byte(`{}`)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		drain(t, r.Bus)
+		states, err := r.Subscriptions(t.Context())
+		if err != nil || len(states) != 2 {
+			t.Fatal(states, err)
+		}
+		for _, s := range states {
+			if s.Lag() != 0 {
+				t.Errorf("%s has a lag of %d", s.Name, s.Lag())
+			}
+		}
+	})
+}
+
 // TestDrainBesideASlowRelay: the subscription is done before its relay has saved that it published; the cursor follows.
 func TestDrainBesideASlowRelay(t *testing.T) {
 	for range 50 {
