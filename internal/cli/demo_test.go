@@ -104,7 +104,7 @@ func TestDemoYearInterrupted(t *testing.T) {
 	stderr.await(t, "emitted 1, handled")
 	cancel(&signalError{syscall.SIGINT})
 	if got := <-code; got != exitSignalBase+int(syscall.SIGINT) {
-		t.Errorf("exit code %d", got)
+		t.Errorf("exit code %d: %s", got, stderr)
 	}
 	stderr.await(t, "start again with --data "+data)
 	if stdout.Len() > 0 {
