@@ -55,11 +55,12 @@ func (c *child) say(format string, args ...any) {
 // roles are the parts a child can play. ctx ends with SIGTERM.
 func roles() map[string]func(ctx context.Context, c *child) error {
 	return map[string]func(ctx context.Context, c *child) error{
-		"emit":    emitUntilKilled,
-		"handle":  handleUntilDrained,
-		"stop":    handleThroughStop,
-		"deliver": deliverUntilDrained,
-		"die":     dieHandling,
+		"emit":       emitUntilKilled,
+		"handle":     handleUntilDrained,
+		"stop":       handleThroughStop,
+		"deliver":    deliverUntilDrained,
+		"die":        dieHandling,
+		"die beside": dieBeside,
 	}
 }
 

@@ -131,7 +131,7 @@ func (p *poisoned) checkDead(t *testing.T, tries int, text string, stack bool) {
 // checkOthers checks that all but the culprits were handled, and once.
 func (p *poisoned) checkOthers(t *testing.T, n int) {
 	t.Helper()
-	count := p.seen.copy()
+	count := p.seen.counts()
 	for i := range n {
 		if want := 1; !p.culprits[i] && count[i] != want {
 			t.Errorf("lesson %d was handled %d times, want %d", i, count[i], want)
@@ -289,6 +289,61 @@ func dieHandling(ctx context.Context, c *child) error {
 	}
 	err := c.bus.Drain(ctx)
 	if err == nil {
+		c.say("drained")
+	}
+	return err
+}
+
+// A handler that ends the process is not alone: beside it runs another subscription, whose handlers take their time and are
+// interrupted each time. None of them is blamed.
+func TestG09_InnocentsAreNotBlamedForTheEndOfTheProcess(t *testing.T) {
+	t.Parallel()
+	eachDurable(t, func(t *testing.T, k kind) {
+		n, tries := 40, 3
+		w := open(t, newPlace(t, k), "")
+		w.emit(t, numbered(n, n)...)
+		deaths, interrupted, handled := 0, 0, map[string]bool{}
+		for ; ; deaths++ {
+			if deaths > 2*tries+1 {
+				t.Fatalf("the process died %d times: rows %+v", deaths, w.deliveries(t, ""))
+			}
+			c := start(t, k, w.place, childSpec{Role: "die beside", Tries: tries})
+			c.wait(t)
+			interrupted += len(c.lines("begun ")) - len(c.lines("handled "))
+			for _, line := range c.lines("handled ") {
+				handled[line] = true
+			}
+			if len(c.lines("drained")) > 0 {
+				break
+			}
+		}
+		p := &poisoned{world: w, culprits: map[int]bool{23: true, 24: true}}
+		p.checkDead(t, tries, "process died", false)
+		if len(handled) != n {
+			t.Errorf("%d of %d were handled by the other subscription: %+v", len(handled), n, w.deliveries(t, "slow"))
+		}
+		t.Logf("%d deaths, %d innocent deliveries interrupted", deaths, interrupted)
+		atLeast(t, "deaths", deaths, 2*tries)
+		atLeast(t, "innocent deliveries interrupted", interrupted, 1)
+	})
+}
+
+// dieBeside is dieHandling beside a subscription that is slow.
+func dieBeside(ctx context.Context, c *child) error {
+	err := c.bus.Subscribe("slow", attempts(c.Tries), pulse.Start(pulse.Beginning), pulse.On(func(_ context.Context, e lesson) error {
+		c.say("begun %d", e.N)
+		time.Sleep(10 * time.Millisecond)
+		c.say("handled %d", e.N)
+		return nil
+	}))
+	if err != nil {
+		return err
+	}
+	p := &poisoned{world: c.world, seen: newTally(), culprits: map[int]bool{23: true, 24: true}, fail: func(context.Context) error { return die("exit") }}
+	if err := c.bus.Subscribe(subscriptionName, append(p.options("plain"), attempts(c.Tries), pulse.Start(pulse.Beginning))...); err != nil {
+		return err
+	}
+	if err = c.bus.Drain(ctx); err == nil {
 		c.say("drained")
 	}
 	return err
