@@ -61,6 +61,7 @@ func roles() map[string]func(ctx context.Context, c *child) error {
 		"deliver":    deliverUntilDrained,
 		"die":        dieHandling,
 		"die beside": dieBeside,
+		"stall":      stall,
 	}
 }
 
