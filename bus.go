@@ -82,7 +82,7 @@ func New(store Store, opts *Options) (*Bus, error) {
 		return nil, fmt.Errorf("pulse.New: %w", err)
 	}
 	b.head.init()
-	b.batch = newBatcher(store)
+	b.batch = newBatcher(store, b.head.poke)
 	return b, nil
 }
 
