@@ -38,7 +38,7 @@ the current directory when there is one. Its keys are the names of the flags:
 
 `)
 	for _, s := range app.Settings() {
-		fmt.Fprintf(&b, "  %-12s %-18s %s (default %s)\n", s.Name, s.Variable, s.Help, s.Default)
+		fmt.Fprintf(&b, "  %-12s %-18s %s (default %s)\n", s.Name, s.Variable, strings.ReplaceAll(s.Help, "`", ""), s.Default)
 	}
 	b.WriteString(`
 An example of a file:

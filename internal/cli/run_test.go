@@ -261,7 +261,7 @@ func TestInterruptedImport(t *testing.T) {
 		_ = out.Close()
 	}()
 	p.stderr.await(t, "interrupted")
-	if got := p.stdout.String(); !strings.Contains(got, "503 new, 0 there already") || !strings.Contains(got, "import the file again to go on") {
+	if got := p.stdout.String(); !strings.Contains(got, "503 new, 0 there already") || !strings.Contains(got, "import it again to go on") {
 		t.Errorf("stdout %q", got)
 	}
 }
