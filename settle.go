@@ -219,9 +219,9 @@ func (s *session) load(ctx context.Context, head Position) error {
 
 // loadRows lists what will be tried again or holds up a key, and schedules what the session does not know yet.
 func (s *session) loadRows(ctx context.Context) error {
-	for _, q := range []DeliveryQuery{
-		{Subscription: s.sub.name, Statuses: []DeliveryStatus{StatusRetry, StatusRunning, StatusWaiting}},
+	for _, q := range []DeliveryQuery{ // dead letters first: one that is settled in between is known as dead until the next reload, and holds up its key
 		{Subscription: s.sub.name, Statuses: []DeliveryStatus{StatusDead}, Blocking: true},
+		{Subscription: s.sub.name, Statuses: []DeliveryStatus{StatusRetry, StatusRunning, StatusWaiting}},
 	} {
 		rows, err := s.ports.deliveries.List(ctx, q)
 		if err != nil {
