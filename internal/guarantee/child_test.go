@@ -35,6 +35,7 @@ type childSpec struct {
 	Base       int           // first number it gives to a lesson
 	Handler    string        // what its handler does, see handlerFor
 	Tries      int           // attempts
+	Pace       time.Duration // between two emits of one goroutine
 	Drain      time.Duration // drain timeout; 0 for the default
 }
 
@@ -61,6 +62,7 @@ func roles() map[string]func(ctx context.Context, c *child) error {
 		"deliver":    deliverUntilDrained,
 		"die":        dieHandling,
 		"die beside": dieBeside,
+		"serve":      serveUntilSignalled,
 		"stall":      stall,
 	}
 }

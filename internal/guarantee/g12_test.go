@@ -36,9 +36,10 @@ func TestG12_PositionsAreGaplessAmongProcesses(t *testing.T) {
 	eachDurable(t, func(t *testing.T, k kind) {
 		w := open(t, newPlace(t, k), "")
 		b := newBusyLog(t, w, scaled(60, 30))
+		const pace = 5 * time.Millisecond // who waits for SQLite's lock has no place in a queue
 		others := []*process{
-			start(t, k, w.place, childSpec{Role: "emit", Base: 1_000_000}),
-			start(t, k, w.place, childSpec{Role: "emit", Base: 2_000_000}),
+			start(t, k, w.place, childSpec{Role: "emit", Base: 1_000_000, Pace: pace}),
+			start(t, k, w.place, childSpec{Role: "emit", Base: 2_000_000, Pace: pace}),
 		}
 		for _, p := range others {
 			p.awaitLines(t, "ack", 10)
