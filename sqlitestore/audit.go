@@ -3,7 +3,6 @@ package sqlitestore
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 
 	"github.com/edupulse-live/pulse"
@@ -77,7 +76,8 @@ func (s *Store) scanProofs(rows *sql.Rows, envs map[pulse.Position]*pulse.Envelo
 			return nil, err
 		}
 		if copy(rec.FactSalt[:], fact) != len(fact) || copy(rec.LinkSalt[:], link) != len(link) {
-			return nil, fmt.Errorf("%w: a salt of the event at position %d is too long: the file was changed by others", errDamaged, position)
+			return nil, fmt.Errorf("%w: %w: a salt of the event at position %d is too long: the file was changed by others",
+				pulse.ErrStore, pulse.ErrTampered, position)
 		}
 		if env := envs[position]; env != nil {
 			rec.Envelope = *env
@@ -86,6 +86,3 @@ func (s *Store) scanProofs(rows *sql.Rows, envs map[pulse.Position]*pulse.Envelo
 	}
 	return recs, rows.Err()
 }
-
-// errDamaged is what only a change from outside can cause.
-var errDamaged = errors.Join(pulse.ErrStore, pulse.ErrTampered)
