@@ -29,6 +29,7 @@ type session struct {
 	rows    map[Position]*item    // deliveries with a row, except dead ones that hold up nobody
 	passed  map[Position]struct{} // positions after the cursor that need no handling any more
 	lanes   map[string]*lane      // ordered subscriptions only
+	held    map[*lane]struct{}    // to be advanced after the batch under way
 	ready   []*item               // to be handed to a worker
 	due     dueHeap               // rows waiting for their time
 	running map[*item]struct{}    // handed to a worker
@@ -79,6 +80,7 @@ func newSession(r *runner, lease Lease, cursor Cursor) *session {
 		rows:     map[Position]*item{},
 		passed:   map[Position]struct{}{},
 		lanes:    map[string]*lane{},
+		held:     map[*lane]struct{}{},
 		running:  map[*item]struct{}{},
 		dirty:    map[Position]struct{}{},
 		work:     make(chan []*item),

@@ -24,6 +24,10 @@ func (s *session) settleAll(rs []result) {
 	for i := range rs {
 		s.settle(&rs[i])
 	}
+	for l := range s.held {
+		delete(s.held, l)
+		s.advanceLane(l)
+	}
 	s.moved()
 }
 
@@ -151,10 +155,12 @@ func (s *session) block(it *item) {
 // advanceLane gets the next delivery of a lane going, unless one is under way or a dead letter holds them up.
 func (s *session) advanceLane(l *lane) {
 	switch {
-	case l.active != nil:
+	case l.active != nil || s.lanes[l.key] != l:
+	case s.sub.ordered && s.sub.batched() && len(s.running) > 0:
+		s.held[l] = struct{}{} // until the batch under way is booked: some of it may belong before the rows
 	case len(l.rows) > 0:
 		head := l.rows[0]
-		if _, runs := s.running[head]; runs || head.row.Status == StatusDead {
+		if head.row.Status == StatusDead {
 			return
 		}
 		l.active = head
