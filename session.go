@@ -209,7 +209,7 @@ func (s *session) arrived(page Page) {
 			e.done = true
 			continue
 		}
-		s.enqueue(&item{env: *env, entry: e, attempt: 1})
+		s.enqueue(&item{position: env.Position, env: *env, entry: e, attempt: 1})
 	}
 	if n := len(page.Envelopes); n == 0 || page.Envelopes[n-1].Position < page.Next {
 		s.unacked.add(&entry{position: page.Next, done: true})

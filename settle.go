@@ -249,7 +249,7 @@ func (s *session) adopt(row *DeliveryState) {
 	if known := s.rows[row.Position]; known != nil || changing {
 		return
 	}
-	it := &item{row: row}
+	it := &item{position: row.Position, row: row}
 	it.env.Position, it.env.Name, it.env.Key = row.Position, row.Name, row.Key
 	s.rows[row.Position] = it
 	if row.Status == StatusRunning {
