@@ -20,6 +20,8 @@ type item struct {
 
 	called atomic.Int64 // while its handler runs: since when, in nanoseconds; set by the worker
 	hung   bool         // its handler outlived the timeout
+
+	suspect bool // a process died during its last attempt: of it, or of another one at the same time
 }
 
 func (it *item) fresh() bool { return it.row == nil }

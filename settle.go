@@ -34,6 +34,7 @@ func (s *session) settleAll(rs []result) {
 func (s *session) settle(r *result) {
 	it := r.item
 	delete(s.running, it)
+	s.endTurn(it)
 	switch {
 	case r.err == nil && r.session == nil && !r.aborted && !r.behind:
 		s.failures, s.wait = 0, 0
@@ -89,7 +90,7 @@ func (s *session) failedAttempt(it *item, err error, stack string) {
 	s.putRow(it, status)
 	it.row.Attempt, it.row.Due = it.attempt, due
 	it.row.Error, it.row.Stack, it.row.FailedAt = err.Error(), stack, now
-	it.hung = false
+	it.hung, it.suspect = false, false
 	if status == StatusDead {
 		s.bus.log.Error("pulse: dead letter", "subscription", s.sub.name, "event", it.env.Name, "position", it.env.Position, "attempts", it.attempt, "error", err)
 	}
@@ -201,6 +202,9 @@ func (s *session) unrecord() {
 		}
 	}
 	s.ready, s.recording, s.recorded = nil, nil, nil
+	if _, runs := s.running[s.suspect]; !runs {
+		s.endTurn(s.suspect)
+	}
 }
 
 // load brings the rows of the subscription into the session.
@@ -252,6 +256,7 @@ func (s *session) adopt(row *DeliveryState) {
 	it := &item{position: row.Position, row: row}
 	it.env.Position, it.env.Name, it.env.Key = row.Position, row.Name, row.Key
 	s.rows[row.Position] = it
+	it.suspect = row.Error == errDied.Error()
 	if row.Status == StatusRunning {
 		s.interrupted(it)
 	}
@@ -268,6 +273,8 @@ func (s *session) adopt(row *DeliveryState) {
 	}
 }
 
+var errDied = errors.New("the process died, or lost its lease, while this delivery was being handled")
+
 // interrupted books the attempt during which a former instance ended: when it died, as a failure.
 func (s *session) interrupted(it *item) {
 	now := time.Now()
@@ -277,12 +284,11 @@ func (s *session) interrupted(it *item) {
 		it.row.Attempt--
 		return
 	}
-	it.attempt = it.row.Attempt
-	err := errors.New("the process died, or lost its lease, while this delivery was being handled")
+	it.attempt, it.suspect = it.row.Attempt, true
 	if it.row.Error == "" || it.row.Attempt >= s.sub.retry.Attempts {
-		it.row.Error = err.Error()
+		it.row.Error = errDied.Error()
 	}
-	it.row.Status, it.row.Due = s.verdict(it, err, now)
+	it.row.Status, it.row.Due = s.verdict(it, errDied, now)
 	it.row.FailedAt = now
 	if it.row.Status == StatusDead {
 		s.bus.log.Error("pulse: dead letter", "subscription", s.sub.name, "event", it.row.Name, "position", it.row.Position, "attempts", it.row.Attempt, "error", it.row.Error)
