@@ -195,6 +195,32 @@ func TestG09_HungHandlerHoldsUpOnlyItself(t *testing.T) {
 	})
 }
 
+// After a crash deliveries are tried one at a time; also then a handler that does not return holds up only itself.
+func TestG09_HungHandlerAfterACrashHoldsUpOnlyItself(t *testing.T) {
+	t.Parallel()
+	eachDurable(t, func(t *testing.T, k kind) {
+		const n, culprit = 100, 3
+		release := make(chan struct{})
+		p := &poisoned{world: open(t, newPlace(t, k), ""), seen: newTally(), culprits: map[int]bool{culprit: true}, fail: func(context.Context) error {
+			<-release
+			return nil
+		}}
+		p.emit(t, numbered(n, n)...)
+		crashed := start(t, k, p.place, childSpec{Role: "serve", Handler: "patient"})
+		crashed.awaitLines(t, "begun", 8)
+		crashed.kill()
+		p.subscribe(t, subscriptionName, append(p.options("plain"), attempts(2), pulse.Timeout(30*time.Millisecond), pulse.Start(pulse.Beginning))...)
+		stop := p.run(t)
+		await(t, "all others are handled", func() bool { return p.seen.distinct() == n-1 })
+		close(release)
+		p.drain(t)
+		stop()
+		if rows := p.deliveries(t, subscriptionName); len(rows) > 0 || p.calls.Load() != 1 {
+			t.Errorf("%d calls, left %+v", p.calls.Load(), rows)
+		}
+	})
+}
+
 // The waits between attempts grow, and are not the same for all.
 func TestG09_BackoffGrowsWithJitter(t *testing.T) {
 	t.Parallel()
