@@ -19,7 +19,8 @@ const (
 //
 // The goroutine that writes exists only while there is something to write.
 type batcher struct {
-	store Appender
+	store  Appender
+	stored func() // called after each batch that was stored
 
 	mu       sync.Mutex
 	pending  []*unit
@@ -38,8 +39,8 @@ type unit struct {
 	cancelled bool // the caller left before
 }
 
-func newBatcher(store Appender) *batcher {
-	b := &batcher{store: store}
+func newBatcher(store Appender, stored func()) *batcher {
+	b := &batcher{store: store, stored: stored}
 	b.idle = sync.NewCond(&b.mu)
 	return b
 }
@@ -168,6 +169,9 @@ func (b *batcher) write(units []*unit, buf []Record) []Record {
 		half := len(units) / 2
 		buf = b.write(units[:half], buf)
 		return b.write(units[half:], buf)
+	}
+	if err == nil {
+		b.stored()
 	}
 	for _, u := range units {
 		u.done <- err

@@ -33,6 +33,7 @@ type Bus struct {
 	shapes shapeCache
 	head   headSignal
 	saved  chan struct{} // has room for one: a subscription saved its progress, for Drain
+	turn   chan struct{} // has room for one: the suspect delivery that is being tried
 
 	mu      sync.Mutex
 	runners map[string]*runner // by subscription name
@@ -68,6 +69,7 @@ func New(store Store, opts *Options) (*Bus, error) {
 		limit:   info.MaxBytes,
 		runners: map[string]*runner{},
 		saved:   make(chan struct{}, 1),
+		turn:    make(chan struct{}, 1),
 	}
 	if b.source == "" {
 		b.source = "/"
@@ -82,7 +84,7 @@ func New(store Store, opts *Options) (*Bus, error) {
 		return nil, fmt.Errorf("pulse.New: %w", err)
 	}
 	b.head.init()
-	b.batch = newBatcher(store)
+	b.batch = newBatcher(store, b.head.poke)
 	return b, nil
 }
 

@@ -130,7 +130,6 @@ func (b *Bus) emit(ctx context.Context, to Appender, evs []Event, opts []EmitOpt
 	if err := to.Append(ctx, recs); err != nil {
 		return ids, fmt.Errorf("emit %s: %w", nameForError(evs[0]), err)
 	}
-	b.head.poke()
 	return ids, nil
 }
 

@@ -1,6 +1,7 @@
 package pulse
 
 import (
+	"cmp"
 	"container/heap"
 	"slices"
 	"sync/atomic"
@@ -9,7 +10,9 @@ import (
 
 // item is one delivery inside a session.
 type item struct {
-	env     Envelope       // zero but for Position while it is only known by its row
+	position Position // constant
+
+	env     Envelope       // zero but for what its row says while it is only known by that; while it runs the worker's
 	entry   *entry         // its place among the unacknowledged; nil when it came from a row
 	row     *DeliveryState // nil while nothing went wrong
 	lane    *lane          // nil when it waits for nobody and nobody for it
@@ -17,6 +20,8 @@ type item struct {
 
 	called atomic.Int64 // while its handler runs: since when, in nanoseconds; set by the worker
 	hung   bool         // its handler outlived the timeout
+
+	suspect bool // a process died during its last attempt: of it, or of another one at the same time
 }
 
 func (it *item) fresh() bool { return it.row == nil }
@@ -31,7 +36,7 @@ type lane struct {
 
 // insert puts it among the rows and returns its place.
 func (l *lane) insert(it *item) int {
-	i, found := slices.BinarySearchFunc(l.rows, it.env.Position, func(a *item, p Position) int { return int(a.env.Position - p) })
+	i, found := slices.BinarySearchFunc(l.rows, it.position, func(a *item, p Position) int { return cmp.Compare(a.position, p) })
 	if !found {
 		l.rows = slices.Insert(l.rows, i, it)
 	}

@@ -16,6 +16,7 @@ const (
 	saveEvery = 50 * time.Millisecond  // how long a moved cursor may stay unsaved
 	saveAfter = window / 4             // moved by so many, it is saved at once
 	hungGrace = 100 * time.Millisecond // what a handler gets to return after its timeout
+	turnWait  = 20 * time.Millisecond  // between two looks at whether it is a suspect's turn
 )
 
 // session is one active instance of a subscription: it reads the log, hands deliveries to its workers and keeps the
@@ -30,10 +31,12 @@ type session struct {
 	rows    map[Position]*item    // deliveries with a row, except dead ones that hold up nobody
 	passed  map[Position]struct{} // positions after the cursor that need no handling any more
 	lanes   map[string]*lane      // ordered subscriptions only
+	held    map[*lane]struct{}    // to be advanced after the batch under way
 	ready   []*item               // to be handed to a worker
 	due     dueHeap               // rows waiting for their time
 	running map[*item]struct{}    // handed to a worker
 	careful careful               // after an unclean stop
+	suspect *item                 // whose turn it is, of the suspects of all subscriptions; nil: none of this one's
 
 	dirty     map[Position]struct{} // rows changed since the last save
 	recording []*item               // get ready once their row is saved
@@ -88,6 +91,7 @@ func newSession(r *runner, lease Lease, cursor Cursor) *session {
 		rows:     map[Position]*item{},
 		passed:   map[Position]struct{}{},
 		lanes:    map[string]*lane{},
+		held:     map[*lane]struct{}{},
 		running:  map[*item]struct{}{},
 		dirty:    map[Position]struct{}{},
 		work:     make(chan []*item),
@@ -114,6 +118,7 @@ func (s *session) run(ctx context.Context) (clean bool, err error) {
 	s.loop(ctx)
 	stopReading()
 	clean = s.finish(ctx, abort)
+	s.endTurn(s.suspect) // it was left behind
 	letGo()
 	close(s.work)
 	close(s.saves)
@@ -229,7 +234,7 @@ func (s *session) arrived(in intake) {
 			e.done = true
 			continue
 		}
-		s.enqueue(&item{env: *env, entry: e, attempt: 1})
+		s.enqueue(&item{position: env.Position, env: *env, entry: e, attempt: 1})
 	}
 	if n := len(in.envs); n == 0 || in.envs[n-1].Position < in.next {
 		s.unacked.add(&entry{position: in.next, done: true})
@@ -328,7 +333,32 @@ func (s *session) promote() {
 		if it == nil {
 			return
 		}
+		if it.suspect && !s.takeTurn(it) {
+			it.row.Due = now.Add(turnWait)
+			s.due.push(it)
+			continue
+		}
 		s.record(it)
+	}
+}
+
+// takeTurn lets one suspect of all subscriptions of the bus be tried at a time: of two that run when the process ends, it would not
+// be known which one has ended it.
+func (s *session) takeTurn(it *item) bool {
+	select {
+	case s.bus.turn <- struct{}{}:
+		s.suspect = it
+		return true
+	default:
+		return false
+	}
+}
+
+// endTurn lets the next suspect be tried if it was this one's turn.
+func (s *session) endTurn(it *item) {
+	if it != nil && s.suspect == it {
+		s.suspect = nil
+		<-s.bus.turn
 	}
 }
 
@@ -361,8 +391,8 @@ func (s *session) record(it *item) {
 
 // next is the work for the next free worker, and the channel to send it on: nil while there is none.
 func (s *session) next() (chan<- []*item, []*item) {
-	if len(s.ready) == 0 {
-		return nil, nil
+	if len(s.ready) == 0 || s.sub.ordered && s.sub.batched() && len(s.running) > 0 {
+		return nil, nil // what an ordered batch leaves behind must be booked before the next one is put together
 	}
 	if s.careful.left > 0 {
 		return s.nextCareful()
@@ -429,6 +459,7 @@ func (s *session) findHung() {
 			continue
 		}
 		it.hung = true
+		s.endTurn(it)
 		s.bus.log.Error("pulse: a handler does not return", "subscription", s.sub.name, "event", it.env.Name, "position", it.env.Position)
 		s.putRow(it, StatusRunning)
 		it.row.Attempt = it.attempt

@@ -24,12 +24,17 @@ func (s *session) settleAll(rs []result) {
 	for i := range rs {
 		s.settle(&rs[i])
 	}
+	for l := range s.held {
+		delete(s.held, l)
+		s.advanceLane(l)
+	}
 	s.moved()
 }
 
 func (s *session) settle(r *result) {
 	it := r.item
 	delete(s.running, it)
+	s.endTurn(it)
 	switch {
 	case r.err == nil && r.session == nil && !r.aborted && !r.behind:
 		s.failures, s.wait = 0, 0
@@ -85,7 +90,7 @@ func (s *session) failedAttempt(it *item, err error, stack string) {
 	s.putRow(it, status)
 	it.row.Attempt, it.row.Due = it.attempt, due
 	it.row.Error, it.row.Stack, it.row.FailedAt = err.Error(), stack, now
-	it.hung = false
+	it.hung, it.suspect = false, false
 	if status == StatusDead {
 		s.bus.log.Error("pulse: dead letter", "subscription", s.sub.name, "event", it.env.Name, "position", it.env.Position, "attempts", it.attempt, "error", err)
 	}
@@ -151,10 +156,12 @@ func (s *session) block(it *item) {
 // advanceLane gets the next delivery of a lane going, unless one is under way or a dead letter holds them up.
 func (s *session) advanceLane(l *lane) {
 	switch {
-	case l.active != nil:
+	case l.active != nil || s.lanes[l.key] != l:
+	case s.sub.ordered && s.sub.batched() && len(s.running) > 0:
+		s.held[l] = struct{}{} // until the batch under way is booked: some of it may belong before the rows
 	case len(l.rows) > 0:
 		head := l.rows[0]
-		if _, runs := s.running[head]; runs || head.row.Status == StatusDead {
+		if head.row.Status == StatusDead {
 			return
 		}
 		l.active = head
@@ -195,6 +202,9 @@ func (s *session) unrecord() {
 		}
 	}
 	s.ready, s.recording, s.recorded = nil, nil, nil
+	if _, runs := s.running[s.suspect]; !runs {
+		s.endTurn(s.suspect)
+	}
 }
 
 // load brings the rows of the subscription into the session.
@@ -219,9 +229,9 @@ func (s *session) load(ctx context.Context, head Position) error {
 
 // loadRows lists what will be tried again or holds up a key, and schedules what the session does not know yet.
 func (s *session) loadRows(ctx context.Context) error {
-	for _, q := range []DeliveryQuery{
-		{Subscription: s.sub.name, Statuses: []DeliveryStatus{StatusRetry, StatusRunning, StatusWaiting}},
+	for _, q := range []DeliveryQuery{ // dead letters first: one that is settled in between is known as dead until the next reload, and holds up its key
 		{Subscription: s.sub.name, Statuses: []DeliveryStatus{StatusDead}, Blocking: true},
+		{Subscription: s.sub.name, Statuses: []DeliveryStatus{StatusRetry, StatusRunning, StatusWaiting}},
 	} {
 		rows, err := s.ports.deliveries.List(ctx, q)
 		if err != nil {
@@ -243,9 +253,10 @@ func (s *session) adopt(row *DeliveryState) {
 	if known := s.rows[row.Position]; known != nil || changing {
 		return
 	}
-	it := &item{row: row}
+	it := &item{position: row.Position, row: row}
 	it.env.Position, it.env.Name, it.env.Key = row.Position, row.Name, row.Key
 	s.rows[row.Position] = it
+	it.suspect = row.Error == errDied.Error()
 	if row.Status == StatusRunning {
 		s.interrupted(it)
 	}
@@ -262,6 +273,8 @@ func (s *session) adopt(row *DeliveryState) {
 	}
 }
 
+var errDied = errors.New("the process died, or lost its lease, while this delivery was being handled")
+
 // interrupted books the attempt during which a former instance ended: when it died, as a failure.
 func (s *session) interrupted(it *item) {
 	now := time.Now()
@@ -271,12 +284,11 @@ func (s *session) interrupted(it *item) {
 		it.row.Attempt--
 		return
 	}
-	it.attempt = it.row.Attempt
-	err := errors.New("the process died, or lost its lease, while this delivery was being handled")
+	it.attempt, it.suspect = it.row.Attempt, true
 	if it.row.Error == "" || it.row.Attempt >= s.sub.retry.Attempts {
-		it.row.Error = err.Error()
+		it.row.Error = errDied.Error()
 	}
-	it.row.Status, it.row.Due = s.verdict(it, err, now)
+	it.row.Status, it.row.Due = s.verdict(it, errDied, now)
 	it.row.FailedAt = now
 	if it.row.Status == StatusDead {
 		s.bus.log.Error("pulse: dead letter", "subscription", s.sub.name, "event", it.row.Name, "position", it.row.Position, "attempts", it.row.Attempt, "error", it.row.Error)

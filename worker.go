@@ -278,6 +278,9 @@ func (s *session) attemptInTx(ctx context.Context, route *route, items []*item) 
 		})
 		return r.err
 	})
+	if called && err == nil {
+		s.bus.head.poke() // the handler may have emitted
+	}
 	switch {
 	case r.err != nil || err == nil:
 	case !called, errors.Is(err, ErrUnknown), errors.Is(err, ErrFenced):

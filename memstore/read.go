@@ -8,11 +8,15 @@ import (
 	"github.com/edupulse-live/pulse"
 )
 
-// window is how many positions one Read looks at, at most, and so also the largest page.
-const window = 1000
+const (
+	// window is how many positions one Read looks at, at most, and so also the largest page.
+	window = 1000
+	// pageBytes ends a page: it is copied, and a reader of large events keeps what it was given.
+	pageBytes = 4 << 20
+)
 
-// Read returns the envelopes that q selects; see pulse.Store. One Read looks at no more than a thousand positions, so that a page
-// may be empty although later ones are not.
+// Read returns the envelopes that q selects; see pulse.Store. A page ends after 4 MiB, and one Read looks at no more than a thousand
+// positions, so that a page may be empty although later ones are not.
 func (s *Store) Read(ctx context.Context, q pulse.Query) (pulse.Page, error) {
 	if err := s.enter(ctx, "read"); err != nil {
 		return pulse.Page{}, err
@@ -24,10 +28,11 @@ func (s *Store) Read(ctx context.Context, q pulse.Query) (pulse.Page, error) {
 	}
 	page := pulse.Page{Next: max(q.After, 0)}
 	last = min(last, page.Next+window)
-	for page.Next < last && (q.Limit <= 0 || len(page.Envelopes) < q.Limit) {
+	for size := 0; page.Next < last && size < pageBytes && (q.Limit <= 0 || len(page.Envelopes) < q.Limit); {
 		page.Next++
 		if env := &s.log[page.Next-1].Envelope; selects(&q, env) {
 			page.Envelopes = append(page.Envelopes, copyEnvelope(env))
+			size += env.Size()
 		}
 	}
 	return page, nil

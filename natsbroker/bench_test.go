@@ -1,10 +1,12 @@
 package natsbroker_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
@@ -52,57 +54,85 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-// BenchmarkClient is the client's own loop with the same headers, made before: atomic batches by hand, or plain publishes
-// with one answer awaited for each round.
-func BenchmarkClient(b *testing.B) {
+// BenchmarkAgainstClient publishes in turns by the Publisher and by the client's own loop with the same headers, made before: atomic
+// batches by hand from ten on, else one answer awaited for each. The ratio is the Publisher's speed by the client's.
+func BenchmarkAgainstClient(b *testing.B) {
 	for _, size := range []int{1, 10, 100, 1000} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
-			broker := embed(b, b.TempDir(), natsbroker.Options{Listen: "127.0.0.1:0", Auth: natsbroker.Auth{Token: "t"}})
-			nc, err := nats.Connect("", natsbroker.InProcess(broker), nats.Token("t"))
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer nc.Close()
-			msgs := make([]*nats.Msg, size)
-			for i, env := range events(1, size) {
-				headers, err := cloudevents.AppendHeaders(nil, &env)
-				if err != nil {
-					b.Fatal(err)
-				}
-				msgs[i] = &nats.Msg{Subject: "pulse.0." + env.Name, Header: nats.Header{}, Data: env.Data}
-				for _, h := range headers {
-					msgs[i].Header[h.Name] = []string{h.Value}
-				}
-			}
-			inbox := nats.NewInbox()
-			answers, err := nc.SubscribeSync(inbox)
-			if err != nil {
-				b.Fatal(err)
-			}
-			b.ResetTimer()
-			for done := 0; done < b.N; done += size {
-				id := uuid.NewString()
-				for i, m := range msgs {
-					if size >= 10 {
-						m.Header["Nats-Batch-Id"] = []string{id}
-						m.Header["Nats-Batch-Sequence"] = []string{strconv.Itoa(i + 1)}
-						if i == size-1 {
-							m.Header["Nats-Batch-Commit"] = []string{"1"}
-						}
-					}
-					if i == size-1 {
-						m.Reply = inbox
-					}
-					if err := nc.PublishMsg(m); err != nil {
-						b.Fatal(err)
+			ours := embed(b, b.TempDir(), natsbroker.Options{}).Publisher()
+			theirs := newLoop(b, size)
+			envs := events(1, size)
+			var took [2]time.Duration
+			rounds := 0
+			for b.Loop() {
+				start := time.Now()
+				for i, r := range ours.PublishBatch(b.Context(), envs) {
+					envs[i].Position += pulse.Position(size)
+					if r.Outcome != pulse.Acked {
+						b.Fatal(r.Err)
 					}
 				}
-				if _, err := answers.NextMsgWithContext(b.Context()); err != nil {
-					b.Fatal(err)
-				}
+				middle := time.Now()
+				theirs.publish(b)
+				took[0] += middle.Sub(start)
+				took[1] += time.Since(middle)
+				rounds += size
 			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
+			b.ReportMetric(float64(took[1])/float64(took[0]), "ratio")
+			b.ReportMetric(float64(rounds)/took[0].Seconds(), "ours/s")
+			b.ReportMetric(float64(rounds)/took[1].Seconds(), "client/s")
 		})
+	}
+}
+
+// loop is the client alone.
+type loop struct {
+	nc      *nats.Conn
+	msgs    []*nats.Msg
+	inbox   string
+	answers *nats.Subscription
+}
+
+func newLoop(b *testing.B, size int) *loop {
+	b.Helper()
+	_, nc := admin(b, embed(b, b.TempDir(), natsbroker.Options{}))
+	l := &loop{nc: nc, inbox: nats.NewInbox(), msgs: make([]*nats.Msg, size)}
+	for i, env := range events(1, size) {
+		headers, err := cloudevents.AppendHeaders(nil, &env)
+		if err != nil {
+			b.Fatal(err)
+		}
+		l.msgs[i] = &nats.Msg{Subject: "pulse.0." + env.Name, Header: nats.Header{}, Data: env.Data}
+		for _, h := range headers {
+			l.msgs[i].Header[h.Name] = []string{h.Value}
+		}
+	}
+	var err error
+	if l.answers, err = nc.SubscribeSync(l.inbox); err != nil {
+		b.Fatal(err)
+	}
+	return l
+}
+
+func (l *loop) publish(b *testing.B) {
+	id, last := uuid.NewString(), len(l.msgs)-1
+	for i, m := range l.msgs {
+		if last >= 9 {
+			m.Header["Nats-Batch-Id"] = []string{id}
+			m.Header["Nats-Batch-Sequence"] = []string{strconv.Itoa(i + 1)}
+			if i == last {
+				m.Header["Nats-Batch-Commit"] = []string{"1"}
+			}
+		}
+		if i == last {
+			m.Reply = l.inbox
+		}
+		if err := l.nc.PublishMsg(m); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if m, err := l.answers.NextMsgWithContext(b.Context()); err != nil || bytes.Contains(m.Data, []byte("error")) {
+		b.Fatalf("%v, %s", err, m.Data)
 	}
 }
 

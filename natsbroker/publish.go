@@ -61,59 +61,51 @@ func (a *answers) index(m *nats.Msg) int {
 	return n
 }
 
-// publish publishes msgs, all behind the last message of the stream, and fills in the results of those that are there. With an error
-// what became of the others is not known.
-func (p *Publisher) publish(ctx context.Context, msgs []prepared, results []pulse.Result) error {
+// publish publishes envs, all behind the last message of the stream, and fills in the results of those that are there or are
+// rejected. With an error what became of the others is not known.
+func (p *Publisher) publish(ctx context.Context, envs []pulse.Envelope, results []pulse.Result) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
 	cut := p.broker.lostSoon()
 	p.answers.next()
-	p.synced = false
-	p.sent = p.sent[:0]
-	for i := range msgs {
-		p.sent = append(p.sent, msgs[i].env.ID)
+	p.synced, p.sent, p.tried = false, p.sent[:0], p.tried[:0]
+	way := p.plain
+	if len(envs) >= p.atomicFrom() {
+		way = p.atomic
 	}
-	var stored int
-	var err error
-	if len(msgs) >= p.atomicFrom() {
-		stored, err = p.atomic(ctx, cut, msgs)
-	} else {
-		stored, err = p.plain(ctx, cut, msgs)
-	}
-	for i := range msgs[:stored] {
-		env := msgs[i].env
-		results[msgs[i].index] = pulse.Result{Outcome: pulse.Acked, Sequence: p.last + uint64(i) + 1}
-		if env.Position > p.high.Position {
-			p.high, p.blind = cursorOf(env), false
+	stored, err := way(ctx, cut, envs, results)
+	for _, i := range p.tried[:stored] {
+		p.last++
+		results[i] = pulse.Result{Outcome: pulse.Acked, Sequence: p.last}
+		if envs[i].Position > p.high.Position {
+			p.high, p.blind = cursorOf(&envs[i]), false
 		}
 	}
-	p.last += uint64(stored)
 	p.sent = p.sent[:copy(p.sent, p.sent[stored:])]
-	if err == nil {
-		p.synced = true
-	}
+	p.synced = err == nil
 	return err
 }
 
 // plain publishes one message after the other. It returns how many the server has for certain. It does not send the next one before
 // the answer: behind a message that another writer's took the place of, the next would find the sequence number it expects.
-func (p *Publisher) plain(ctx context.Context, cut <-chan struct{}, msgs []prepared) (stored int, err error) {
-	for i := range msgs {
-		p.out.reset(p.broker.opts.Prefix, &msgs[i])
-		p.out.set(headerExpected, strconv.FormatUint(p.last+uint64(i), 10))
-		p.out.msg.Reply = p.answers.reply(i)
+func (p *Publisher) plain(ctx context.Context, cut <-chan struct{}, envs []pulse.Envelope, results []pulse.Result) (stored int, err error) {
+	for i := range envs {
+		m := &p.msgs[0]
+		if !p.prepare(m, envs, i, results) {
+			continue
+		}
+		p.out.reset(p.broker.opts.Prefix, m)
+		p.out.set(headerExpected, strconv.FormatUint(p.last+uint64(stored), 10))
+		p.out.msg.Reply = p.answers.reply(stored)
 		if err := p.broker.nc.PublishMsg(&p.out.msg); err != nil {
-			return i, err
+			return stored, err
 		}
-		_, seq, err := p.answer(ctx, cut)
-		if err != nil {
-			return i, err
+		if err := p.await(ctx, cut, stored, p.last+uint64(stored)+1); err != nil {
+			return stored, err
 		}
-		if want := p.last + uint64(i) + 1; seq != want {
-			return i, fmt.Errorf("%w: the server gave sequence number %d instead of %d", pulse.ErrBroker, seq, want)
-		}
+		stored++
 	}
-	return len(msgs), nil
+	return stored, nil
 }
 
 // atomicFrom is the number of messages from which a batch is faster than one by one: where messages are staged in a file, that takes as
@@ -125,36 +117,68 @@ func (p *Publisher) atomicFrom() int {
 	return 10
 }
 
-// atomic publishes all or nothing.
-func (p *Publisher) atomic(ctx context.Context, cut <-chan struct{}, msgs []prepared) (stored int, err error) {
-	id := p.answers.reply(0)[len(p.answers.prefix):] + "-" + uuid.NewString()
-	for i := range msgs {
-		p.out.reset(p.broker.opts.Prefix, &msgs[i])
-		p.out.set(headerBatch, id)
-		p.out.set(headerBatchSeq, strconv.Itoa(i+1))
-		switch i {
-		case 0:
-			p.out.set(headerExpected, strconv.FormatUint(p.last, 10))
-			p.out.msg.Reply = p.answers.reply(0) // says early when the server takes no batch
-		case len(msgs) - 1:
-			p.out.set(headerCommit, "1")
-			p.out.msg.Reply = p.answers.reply(i)
+// atomic publishes all or nothing. The server takes in each message while the next one is encoded; one is held back, so that
+// the last one can be told to be it.
+func (p *Publisher) atomic(ctx context.Context, cut <-chan struct{}, envs []pulse.Envelope, results []pulse.Result) (stored int, err error) {
+	id, n := uuid.NewString(), 0
+	for i := range envs {
+		if !p.prepare(&p.msgs[n%2], envs, i, results) {
+			continue
 		}
-		if err := p.broker.nc.PublishMsg(&p.out.msg); err != nil {
+		if n++; n == 1 {
+			continue
+		}
+		if err := p.member(id, &p.msgs[n%2], n-1, false); err != nil {
 			return 0, err
 		}
 	}
+	if n == 0 {
+		return 0, nil
+	}
+	if err := p.member(id, &p.msgs[(n-1)%2], n, true); err != nil {
+		return 0, err
+	}
+	if err := p.await(ctx, cut, commitAnswer, p.last+uint64(n)); err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// The answers to a batch: to the first message, which says early that the server takes no batch, and to the last.
+const (
+	firstAnswer = iota
+	commitAnswer
+)
+
+// member publishes a message as number seq of a batch.
+func (p *Publisher) member(id string, m *prepared, seq int, commit bool) error {
+	p.out.reset(p.broker.opts.Prefix, m)
+	p.out.set(headerBatch, id)
+	p.out.set(headerBatchSeq, strconv.Itoa(seq))
+	if seq == 1 {
+		p.out.set(headerExpected, strconv.FormatUint(p.last, 10))
+		p.out.msg.Reply = p.answers.reply(firstAnswer)
+	}
+	if commit {
+		p.out.set(headerCommit, "1")
+		p.out.msg.Reply = p.answers.reply(commitAnswer)
+	}
+	return p.broker.nc.PublishMsg(&p.out.msg)
+}
+
+// await waits for the answer with an index, which has to give a sequence number. An error in an earlier one ends it.
+func (p *Publisher) await(ctx context.Context, cut <-chan struct{}, index int, want uint64) error {
 	for {
 		i, seq, err := p.answer(ctx, cut)
 		switch {
-		case i < 0 || err != nil:
-			return 0, err
-		case i == 0:
+		case err != nil:
+			return err
+		case i != index:
 			continue
-		case seq != p.last+uint64(len(msgs)):
-			return 0, fmt.Errorf("%w: the server gave a batch sequence number %d instead of %d", pulse.ErrBroker, seq, p.last+uint64(len(msgs)))
+		case seq != want:
+			return fmt.Errorf("%w: the server gave sequence number %d instead of %d", pulse.ErrBroker, seq, want)
 		}
-		return len(msgs), nil
+		return nil
 	}
 }
 

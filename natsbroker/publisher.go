@@ -23,10 +23,12 @@ type Publisher struct {
 	broker *Broker
 	limit  int // bytes of headers and body the server takes
 
-	mu      sync.Mutex // held by PublishBatch and Last
-	answers *answers   // nil until there is something to publish
-	msgs    []prepared // reused
-	out     outgoing   // reused
+	mu      sync.Mutex   // held by PublishBatch and Last
+	answers *answers     // nil until there is something to publish
+	msgs    [2]prepared  // reused
+	out     outgoing     // reused
+	tried   []int        // reused: which of the envelopes were not rejected
+	ahead   pulse.Cursor // what high will be once everything encoded so far is there
 
 	synced bool   // last and high are known
 	last   uint64 // sequence number of the stream's last message
@@ -71,14 +73,14 @@ func (p *Publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []p
 	if err := p.ready(ctx); err != nil {
 		return allUnknown(results, failed("publish", err))
 	}
-	p.prepare(envs, p.answerKnown(envs, results), results)
-	for at := 0; at < len(p.msgs); {
-		n := min(len(p.msgs)-at, maxBatch)
-		if err := p.publish(ctx, p.msgs[at:at+n], results); err != nil {
+	p.ahead = p.high
+	for at := p.answerKnown(envs, results); at < len(envs); {
+		n := min(len(envs)-at, maxBatch)
+		if err := p.publish(ctx, envs[at:at+n], results[at:at+n]); err != nil {
 			err = failed("publish", err)
-			for _, m := range p.msgs[at:] {
-				if results[m.index].Outcome != pulse.Acked {
-					results[m.index] = pulse.Result{Err: err}
+			for i := at; i < len(envs); i++ {
+				if results[i].Outcome == pulse.Unknown {
+					results[i].Err = err
 				}
 			}
 			break
@@ -148,32 +150,22 @@ func (p *Publisher) answerKnown(envs []pulse.Envelope, results []pulse.Result) i
 // prepared is a message that is ready to be sent.
 type prepared struct {
 	env     *pulse.Envelope
-	index   int // in the batch
 	headers []cloudevents.Header
 }
 
-// prepare encodes envs from from on, and rejects what cannot be published.
-func (p *Publisher) prepare(envs []pulse.Envelope, from int, results []pulse.Result) {
-	p.msgs = p.msgs[:0]
-	high := p.high
-	for i := from; i < len(envs); i++ {
-		n := len(p.msgs)
-		if n < cap(p.msgs) {
-			p.msgs = p.msgs[:n+1]
-		} else {
-			p.msgs = append(p.msgs, prepared{})
-		}
-		m := &p.msgs[n]
-		m.env, m.index = &envs[i], i
-		if err := m.encode(high, p.limit); err != nil {
-			results[i] = pulse.Result{Outcome: pulse.Rejected, Err: fmt.Errorf("natsbroker: event %s: %w: %w", envs[i].ID, pulse.ErrBroker, err)}
-			p.msgs = p.msgs[:n]
-			continue
-		}
-		if envs[i].Position > high.Position {
-			high = cursorOf(&envs[i])
-		}
+// prepare makes m the message of envs[i], or rejects what cannot be published.
+func (p *Publisher) prepare(m *prepared, envs []pulse.Envelope, i int, results []pulse.Result) (ok bool) {
+	m.env = &envs[i]
+	if err := m.encode(p.ahead, p.limit); err != nil {
+		results[i] = pulse.Result{Outcome: pulse.Rejected, Err: fmt.Errorf("natsbroker: event %s: %w: %w", m.env.ID, pulse.ErrBroker, err)}
+		return false
 	}
+	if m.env.Position > p.ahead.Position {
+		p.ahead = cursorOf(m.env)
+	}
+	p.tried = append(p.tried, i)
+	p.sent = append(p.sent, m.env.ID)
+	return true
 }
 
 func cursorOf(env *pulse.Envelope) pulse.Cursor {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -169,20 +170,16 @@ func (u *unit) compare(recs []pulse.Record) error {
 		return err
 	}
 	head -= pulse.Position(u.inserted)
+	all, err := u.stored(recs)
+	if err != nil {
+		return err
+	}
 	for i := range recs {
-		rows, err := u.tx.Query("SELECT "+envelopeColumns+" FROM events WHERE event_id = ?", recs[i].ID[:])
-		if err != nil {
-			return err
-		}
-		envs, _, err := scanRows(rows, 1)
-		if err != nil {
-			return err
-		}
-		if len(envs) != 1 {
+		stored := all[recs[i].ID]
+		if stored == nil {
 			return fmt.Errorf("%w: the index of event ids does not match the log at event %s: the file is damaged, restore a backup",
 				pulse.ErrStore, recs[i].ID)
 		}
-		stored := &envs[0]
 		if stored.Position > head {
 			stored.Position = 0 // of this unit, and goes with it
 		}
@@ -191,6 +188,39 @@ func (u *unit) compare(recs []pulse.Record) error {
 		}
 	}
 	return nil
+}
+
+// stored reads the events with the ids of recs.
+func (u *unit) stored(recs []pulse.Record) (map[uuid.UUID]*pulse.Envelope, error) {
+	ids := make([]any, len(recs))
+	for i := range recs {
+		ids[i] = recs[i].ID[:]
+	}
+	rows, err := u.tx.Query("SELECT "+envelopeColumns+" FROM events WHERE event_id IN (?"+strings.Repeat(",?", len(ids)-1)+")", ids...)
+	if err != nil {
+		return nil, err
+	}
+	envs, cut, err := scanRows(rows, len(recs))
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[uuid.UUID]*pulse.Envelope, len(envs))
+	for i := range envs {
+		all[envs[i].ID] = &envs[i]
+	}
+	if !cut || len(recs) == 1 {
+		return all, nil
+	}
+	for i := range recs { // too large to be read at once
+		if all[recs[i].ID] == nil {
+			one, err := u.stored(recs[i : i+1])
+			if err != nil {
+				return nil, err
+			}
+			maps.Copy(all, one)
+		}
+	}
+	return all, nil
 }
 
 func orNull(id *uuid.UUID) any {

@@ -36,7 +36,7 @@ type Setting struct {
 	Name     string // of the flag and of the key in the file
 	Variable string // in the environment
 	Default  string
-	Help     string
+	Help     string // the name of its value in backquotes
 	set      func(*Config, string) error
 }
 
@@ -46,16 +46,16 @@ func Settings() []Setting { return append(CommonSettings(), ServeSettings()...) 
 // CommonSettings lists what concerns every command.
 func CommonSettings() []Setting {
 	return []Setting{
-		{"store", "PULSE_STORE", "sqlite:pulse.db", "the store, sqlite:PATH", func(c *Config, v string) (err error) {
+		{"store", "PULSE_STORE", "sqlite:pulse.db", "the `STORE`, sqlite:PATH", func(c *Config, v string) (err error) {
 			c.Store, err = ParseStore(v)
 			return err
 		}},
-		{"source", "PULSE_SOURCE", "/", "name of this application in every event, such as /school", func(c *Config, v string) error {
+		{"source", "PULSE_SOURCE", "/", "`NAME` of this application in every event, such as /school", func(c *Config, v string) error {
 			c.Source = v
 			return nil
 		}},
-		{"log-level", "PULSE_LOG_LEVEL", "info", "least level of log lines: debug, info, warn, error", setLogLevel},
-		{"log-format", "PULSE_LOG_FORMAT", LogText, "format of log lines: text, json", setLogFormat},
+		{"log-level", "PULSE_LOG_LEVEL", "info", "least `LEVEL` of log lines: debug, info, warn, error", setLogLevel},
+		{"log-format", "PULSE_LOG_FORMAT", LogText, "`FORMAT` of log lines: text, json", setLogFormat},
 	}
 }
 

@@ -44,7 +44,7 @@ type deadFilter struct {
 func (f *deadFilter) register(cmd *cobra.Command) {
 	cmd.Flags().Int64SliceVar(&f.positions, "position", nil, "the dead letter of the event at `POSITION`; may be repeated, or a list with commas")
 	cmd.Flags().StringVar(&f.name, "name", "", "dead letters of events of this `NAME` or pattern")
-	cmd.ValidArgsFunction = nil
+	cmd.Flags().Lookup("position").DefValue = "" // or the help says: default []
 }
 
 func (f *deadFilter) query(subscription string) (pulse.DeliveryQuery, error) {
@@ -66,7 +66,7 @@ func (f *deadFilter) query(subscription string) (pulse.DeliveryQuery, error) {
 	return q, nil
 }
 
-// find returns the dead letters q selects. Selecting none, or naming a position that is none, is an error.
+// findDead returns the dead letters q selects. Selecting none, or naming a position that is none, is an error.
 func findDead(ctx context.Context, a *app.App, q pulse.DeliveryQuery) ([]pulse.DeliveryState, error) {
 	if _, err := findSubscription(ctx, a, q.Subscription); err != nil {
 		return nil, err

@@ -49,7 +49,7 @@ func exitCode(ctx context.Context, err error) int {
 	if err == nil {
 		return exitOK
 	}
-	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && errors.Is(err, context.Canceled) {
+	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && (errors.Is(err, context.Canceled) || errors.Is(err, s)) {
 		return exitSignalBase + s.number()
 	}
 	if e, ok := errors.AsType[*exitError](err); ok {

@@ -137,7 +137,7 @@ func (env *environment) printSummary(s *importSummary) error {
 		text += fmt.Sprintf(", %d not stored", rest)
 	}
 	if !s.Complete {
-		text += "; import the file again to go on"
+		text += "; import it again to go on"
 	}
 	return env.printf("%s\n", text)
 }

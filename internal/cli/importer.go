@@ -144,7 +144,7 @@ func (im *importer) explain(err error, line int) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("import from line %d on: %w; what was stored before stays: import the file again to go on", line, err)
+	return fmt.Errorf("import from line %d on: %w; what was stored before stays: import it again to go on", line, err)
 }
 
 // isContent tells an error that is about the event itself, not about the store.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"strconv"
 	"time"
@@ -162,16 +163,25 @@ func (env *environment) newEventPrinter() *eventPrinter {
 
 func (p *eventPrinter) print(envs []pulse.Envelope) error {
 	p.printed += len(envs)
+	if p.env.json {
+		return p.printJSON(envs)
+	}
 	for i := range envs {
 		e := &envs[i]
-		if p.env.json {
-			if err := p.env.printJSON(toEnvelopeJSON(e)); err != nil {
-				return err
-			}
-			continue
-		}
 		p.table.add(strconv.FormatInt(int64(e.Position), 10), showTime(e.OccurredAt), printable(e.Name),
 			printable(e.Key), showActor(e.Actor), showPayload(e.Data))
 	}
 	return p.table.flush()
+}
+
+// printJSON writes a page at once: each write is a call of the system.
+func (p *eventPrinter) printJSON(envs []pulse.Envelope) error {
+	var b bytes.Buffer
+	for i := range envs {
+		if err := encodeJSON(&b, toEnvelopeJSON(&envs[i])); err != nil {
+			return err
+		}
+	}
+	_, err := p.env.stdout.Write(b.Bytes())
+	return err
 }

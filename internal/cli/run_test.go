@@ -65,6 +65,7 @@ func TestExitCodes(t *testing.T) {
 		"a failure that wins":        {t.Context(), failuref("line 3: %w", pulse.ErrConflict), 1},
 		"interrupted":                {interrupted, fmt.Errorf("read: %w: %w", pulse.ErrStore, context.Canceled), 130},
 		"terminated":                 {terminated, context.Canceled, 143},
+		"interrupted, by its cause":  {interrupted, fmt.Errorf("stopped: %w", context.Cause(interrupted)), 130},
 		"failed while interrupted":   {interrupted, pulse.ErrConflict, 4},
 		"cancelled by nobody":        {t.Context(), context.Canceled, 1},
 	} {
@@ -186,7 +187,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 			t.Errorf("%s: no example of it: %q", c.CommandPath(), c.Example)
 		}
 		for line := range strings.Lines(c.Long) {
-			if len(line) > 121 {
+			if len(line) > 140 {
 				t.Errorf("%s: a line of its help has %d bytes: %s", c.CommandPath(), len(line), line)
 			}
 		}
@@ -260,7 +261,7 @@ func TestInterruptedImport(t *testing.T) {
 		_ = out.Close()
 	}()
 	p.stderr.await(t, "interrupted")
-	if got := p.stdout.String(); !strings.Contains(got, "503 new, 0 there already") || !strings.Contains(got, "import the file again to go on") {
+	if got := p.stdout.String(); !strings.Contains(got, "503 new, 0 there already") || !strings.Contains(got, "import it again to go on") {
 		t.Errorf("stdout %q", got)
 	}
 }

@@ -34,6 +34,9 @@ have the fields of log --json and, under "caused", what they led to.`,
 }
 
 func (env *environment) trace(ctx context.Context, a *app.App, correlation string) error {
+	if correlation == "" {
+		return usagef("the correlation is empty, and every event has one: pulse log --json shows which there are")
+	}
 	var envs []pulse.Envelope
 	for e, err := range a.Bus.Log(ctx, pulse.Query{Correlation: correlation}) {
 		if err != nil {

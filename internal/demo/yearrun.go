@@ -15,7 +15,7 @@ import (
 
 const (
 	yearSubscription = "year"
-	yearBatch        = 1024 // events handled in one transaction at most
+	yearBatch        = 512 // events handled in one transaction at most
 	yearEmitters     = 512
 )
 
@@ -110,7 +110,7 @@ func (r *yearRun) emitWhileRunning(ctx context.Context) error {
 
 // emitAll emits the events of the plan from many goroutines, each event of a key after the one before is stored.
 func (r *yearRun) emitAll(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	emitting, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	d := newDispatcher(r.plan)
 	n := r.opts.Emitters
@@ -120,14 +120,17 @@ func (r *yearRun) emitAll(ctx context.Context) error {
 	var emitters sync.WaitGroup
 	for range n {
 		emitters.Go(func() {
-			if err := r.emitter(ctx, d); err != nil {
+			if err := r.emitter(emitting, d); err != nil {
 				cancel(err)
 			}
 		})
 	}
 	emitters.Wait()
 	r.allEmitted = time.Since(r.start)
-	return context.Cause(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err() // not what the emitters made of it
+	}
+	return context.Cause(emitting)
 }
 
 // emitter emits what d hands out. An event that is in the log already, from before an interruption, stays what it is: it

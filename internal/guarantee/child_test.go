@@ -35,6 +35,7 @@ type childSpec struct {
 	Base       int           // first number it gives to a lesson
 	Handler    string        // what its handler does, see handlerFor
 	Tries      int           // attempts
+	Pace       time.Duration // between two emits of one goroutine
 	Drain      time.Duration // drain timeout; 0 for the default
 }
 
@@ -55,11 +56,14 @@ func (c *child) say(format string, args ...any) {
 // roles are the parts a child can play. ctx ends with SIGTERM.
 func roles() map[string]func(ctx context.Context, c *child) error {
 	return map[string]func(ctx context.Context, c *child) error{
-		"emit":    emitUntilKilled,
-		"handle":  handleUntilDrained,
-		"stop":    handleThroughStop,
-		"deliver": deliverUntilDrained,
-		"die":     dieHandling,
+		"emit":       emitUntilKilled,
+		"handle":     handleUntilDrained,
+		"stop":       handleThroughStop,
+		"deliver":    deliverUntilDrained,
+		"die":        dieHandling,
+		"die beside": dieBeside,
+		"serve":      serveUntilSignalled,
+		"stall":      stall,
 	}
 }
 

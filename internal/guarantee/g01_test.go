@@ -162,6 +162,7 @@ func emitUntilKilled(_ context.Context, c *child) error {
 					return
 				}
 				c.say("ack%s", join(ids))
+				time.Sleep(c.Pace)
 			}
 		})
 	}

@@ -145,8 +145,8 @@ func TestG02_CancelledBeforeAndAfterTheHandOff(t *testing.T) {
 	each(t, func(t *testing.T, k kind) {
 		seed := rand.Uint64()
 		random := rand.New(rand.NewPCG(seed, 0))
-		n := scaled(600, 150)
-		w := open(t, newPlace(t, k), failpoint.AppendBefore+"=sleep:1ms,"+many(failpoint.AppendBefore, "error", numbersUpTo(random, n, 3)...))
+		n := scaled(600, 250)
+		w := open(t, newPlace(t, k), failpoint.AppendBefore+"=sleep:2ms,"+many(failpoint.AppendBefore, "error", numbersUpTo(random, n, 2)...))
 		delays := make([]time.Duration, n)
 		for i := range delays {
 			delays[i] = time.Duration(random.IntN(4000)) * time.Microsecond

@@ -53,6 +53,9 @@ func TestG07_EffectsExactlyOnceThroughKills(t *testing.T) {
 				p := start(t, k, w.place, childSpec{Role: "handle", Handler: sort})
 				p.awaitLines(t, "drained", 1)
 				exactly(t, "effect of lesson", w.effects(t), n, 1)
+				if strings.HasPrefix(sort, "ordered") {
+					ordered(t, "effect of lesson", w.effectsInOrder(t), 7)
+				}
 				t.Logf("seed %d: %d kills, %d deliveries came again although their effect was there", seed, perPoint*len(handlingPoints()), again)
 				atLeast(t, "deliveries that came again after their effect", again, 1)
 			})
@@ -139,6 +142,7 @@ func TestG07_EffectsExactlyOnceAmongCompetingProcesses(t *testing.T) {
 			p.wait(t)
 		}
 		exactly(t, "effect of lesson", w.effects(t), n, 1)
+		ordered(t, "effect of lesson", w.effectsInOrder(t), 7)
 		t.Logf("seed %d: %d processes, %d kills, %d events", seed, len(running), kills, n)
 	})
 }
@@ -162,6 +166,7 @@ func TestG07_EffectsExactlyOnceWhenAStoppedProcessGoesOn(t *testing.T) {
 			t.Errorf("the first process ended by %s: %s", state, first.stderr.tail(10))
 		}
 		exactly(t, "effect of lesson", w.effects(t), n, 1)
+		ordered(t, "effect of lesson", w.effectsInOrder(t), 7)
 		t.Logf("%d effects before the stop, %d after", before, n-before)
 		atLeast(t, "effects before the stop", before, 10)
 		atLeast(t, "effects after the stop", n-before, 10)

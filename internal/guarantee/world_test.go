@@ -192,11 +192,45 @@ func (w *world) lessons(t testing.TB) map[int]int {
 // effects are the effects written, with how often each is there.
 func (w *world) effects(t testing.TB) map[int]int {
 	t.Helper()
-	count, err := w.written(t.Context(), w.raw)
+	count := map[int]int{}
+	for _, n := range w.effectsInOrder(t) {
+		count[n]++
+	}
+	return count
+}
+
+// effectsInOrder are the effects in the order in which they were written.
+func (w *world) effectsInOrder(t testing.TB) []int {
+	t.Helper()
+	list, err := w.written(t.Context(), w.raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return count
+	return list
+}
+
+// ordered fails the test unless, for each key, the numbers grow. The numbers are of lessons made by numbered with so many keys.
+func ordered(t testing.TB, what string, list []int, keys int) {
+	t.Helper()
+	last := map[int]int{}
+	for _, n := range list {
+		if before, seen := last[n%keys]; seen && n <= before {
+			t.Errorf("%s %d comes after %d of the same key", what, n, before)
+		}
+		last[n%keys] = n
+	}
+}
+
+// firsts leaves the first of equal numbers.
+func firsts(list []int) (first []int) {
+	seen := map[int]bool{}
+	for _, n := range list {
+		if !seen[n] {
+			first = append(first, n)
+		}
+		seen[n] = true
+	}
+	return first
 }
 
 // exactly fails the test unless each of 0 … n-1 was counted the given number of times, and nothing else.
@@ -231,29 +265,27 @@ func numbered(n, keys int) []lesson {
 type tally struct {
 	mu    sync.Mutex
 	count map[int]int
-	order map[string][]int // by key
-	total int
+	order []int
 	each  func(l lesson) // called for each, nil for none
 }
 
-func newTally() *tally { return &tally{count: map[int]int{}, order: map[string][]int{}} }
+func newTally() *tally { return &tally{count: map[int]int{}} }
 
 func (y *tally) add(l lesson) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	y.count[l.N]++
-	y.order[l.Key] = append(y.order[l.Key], l.N)
-	y.total++
+	y.order = append(y.order, l.N)
 	if y.each != nil {
 		y.each(l)
 	}
 }
 
-// of returns the numbers seen for a key, in order.
-func (y *tally) of(key string) []int {
+// list returns the numbers seen, in order.
+func (y *tally) list() []int {
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	return append([]int(nil), y.order[key]...)
+	return append([]int(nil), y.order...)
 }
 
 // distinct is how many different lessons were seen.
@@ -263,13 +295,7 @@ func (y *tally) distinct() int {
 	return len(y.count)
 }
 
-func (y *tally) all() int {
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	return y.total
-}
-
-func (y *tally) copy() map[int]int {
+func (y *tally) counts() map[int]int {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	c := map[int]int{}

@@ -1,0 +1,202 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/edupulse-live/pulse/internal/app"
+	"github.com/edupulse-live/pulse/internal/demo"
+)
+
+// Where the demo keeps its store, unless told otherwise.
+const (
+	demoData = "pulse-demo"
+	yearData = "pulse-demo-oulad"
+)
+
+type demoOptions struct {
+	data     string
+	dataset  string
+	rate     float64
+	events   int
+	duration time.Duration
+}
+
+func newDemoCommand(env *environment) *cobra.Command {
+	var opts demoOptions
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Play a small learning platform, or a real year of a large one",
+		Long: `Demo plays a small learning platform on a store of its own: teachers publish, students enrol, submit quizzes and
+earn badges. It shows what is emitted (→) and what four stand-in side effects make of it: handled (✓), failed and
+tried again (↻), given up (✗). Ctrl-C ends it; while it runs, look at it with the other commands.
+
+With --oulad it replays a real year: the Open University Learning Analytics dataset (Kuzilek, Hlosta and Zdrahal, 2017, CC BY
+4.0), of which DIR holds the tables as gzip CSV, without studentVle. Every event is emitted, handled in order by one
+transactional subscription, and counted afterwards by what the handler did, not by what the bus says. Killed at any moment
+and started again on the same --data it ends with the same counts. People appear under pseudonyms made with a
+secret that is forgotten when the run ends well; their gender, region and so on are left out.
+
+Its time runs from the first emit to the last commit of the handler, its latency from the call of Emit to that commit.`,
+		Example: `  pulse demo
+  pulse demo --rate 200 --duration 10s
+  pulse demo --oulad ./oulad --data /tmp/year --json`,
+		Args: positional(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := opts.check(cmd); err != nil {
+				return err
+			}
+			if opts.dataset != "" {
+				return env.demoYear(cmd, opts)
+			}
+			return env.demoLive(cmd, opts)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&opts.data, "data", "", fmt.Sprintf("`directory` for the store, created when there is none (default %q, with --oulad %q)", demoData, yearData))
+	flags.StringVar(&opts.dataset, "oulad", "", "replay the year in this `directory`")
+	flags.Float64Var(&opts.rate, "rate", 20, "events per second that people cause; 0 for as many as possible, the default with --oulad")
+	flags.IntVar(&opts.events, "events", 0, "stop after this `number` of events")
+	flags.DurationVar(&opts.duration, "duration", 0, "stop after this long")
+	return cmd
+}
+
+func (o *demoOptions) check(cmd *cobra.Command) error {
+	changed := cmd.Flags().Changed
+	switch {
+	case changed("store"):
+		return usagef("the demo has a store of its own: name its directory by --data")
+	case o.rate < 0:
+		return usagef("--rate %g is negative: give 0 for as fast as possible", o.rate)
+	case o.events < 0 || o.duration < 0:
+		return usagef("--events and --duration are limits: they cannot be negative")
+	case changed("oulad") && o.dataset == "":
+		return usagef("--oulad is empty: name the directory of the dataset")
+	case o.dataset != "" && (changed("events") || changed("duration")):
+		return usagef("--events and --duration are not for --oulad, which replays all of the year")
+	}
+	if o.dataset != "" && !changed("rate") {
+		o.rate = 0
+	}
+	switch {
+	case o.data != "":
+	case o.dataset != "":
+		o.data = yearData
+	default:
+		o.data = demoData
+	}
+	return nil
+}
+
+// openDemoStore is a demo.Opener.
+func openDemoStore(ctx context.Context, path string) (demo.Store, error) {
+	store, err := app.OpenSQLite(ctx, path)
+	if err != nil {
+		return nil, err // not a nil *Store in an interface
+	}
+	return store, nil
+}
+
+func (env *environment) demoLive(cmd *cobra.Command, opts demoOptions) error {
+	cfg, err := env.config(cmd)
+	if err != nil {
+		return err
+	}
+	live := demo.LiveOptions{
+		Data: opts.data, Open: openDemoStore, Rate: opts.rate, Events: opts.events, Duration: opts.duration, Logger: env.logger(cfg),
+	}
+	if !env.json {
+		live.View, live.Colour = env.stdout, env.stdoutTerminal && env.getenv("NO_COLOR") == ""
+		env.notef("playing on %s, Ctrl-C ends it", opts.data)
+	}
+	s, err := demo.Live(cmd.Context(), live)
+	if err != nil {
+		return err
+	}
+	if env.json {
+		return env.printJSON(s)
+	}
+	return env.printf("%s", showSummary(s))
+}
+
+// showSummary says what happened and what to look at next.
+func showSummary(s *demo.Summary) string {
+	var b strings.Builder
+	handled := 0
+	for _, n := range s.Handled {
+		handled += n
+	}
+	fmt.Fprintf(&b, "\n%s in %.1f s, handled %d times; %s, %s\n\n", count(s.Emitted, "event"), s.Seconds, handled,
+		strings.Replace(count(s.Retries, "retry"), "retrys", "retries", 1), count(s.Dead, "dead letter"))
+	store := " --store sqlite:" + s.Store
+	fmt.Fprintln(&b, "Try next:")
+	fmt.Fprintln(&b, "  pulse status"+store)
+	fmt.Fprintln(&b, "  pulse log"+store+" --follow")
+	if s.Trace != "" {
+		fmt.Fprintln(&b, "  pulse trace"+store+" "+s.Trace)
+	}
+	if s.Dead > 0 {
+		fmt.Fprintln(&b, "  pulse dead list"+store)
+	}
+	return b.String()
+}
+
+func (env *environment) demoYear(cmd *cobra.Command, opts demoOptions) error {
+	cfg, err := env.config(cmd)
+	if err != nil {
+		return err
+	}
+	year := demo.YearOptions{Dataset: opts.dataset, Data: opts.data, Open: openDemoStore, Rate: opts.rate, Logger: env.logger(cfg)}
+	if env.stderrTerminal {
+		year.Progress = env.yearProgress()
+	}
+	report, err := demo.Year(cmd.Context(), year)
+	if err != nil {
+		if cmd.Context().Err() != nil {
+			env.notef("start again with --data %s to go on where it stopped", opts.data)
+		}
+		return err
+	}
+	if err := env.printReport(report, opts.data); err != nil {
+		return err
+	}
+	if !report.Clean() {
+		return failuref("%d events lost, %d duplicates, %d out of order: the store in %s shows where", report.Lost, report.Duplicates, report.OutOfOrder, opts.data)
+	}
+	return nil
+}
+
+// yearProgress draws a bar of what is handled.
+func (env *environment) yearProgress() func(emitted, handled, planned int) {
+	var bar *progressbar.ProgressBar
+	return func(emitted, handled, planned int) {
+		if bar == nil {
+			bar = progressbar.NewOptions(planned, progressbar.OptionSetWriter(env.stderr), progressbar.OptionShowCount(),
+				progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"), progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish())
+		}
+		bar.Describe(fmt.Sprintf("emitted %d, handled", emitted))
+		_ = bar.Set(handled) // a bar that cannot be drawn is no reason to stop
+		if emitted == planned && handled == planned {
+			_ = bar.Finish()
+		}
+	}
+}
+
+func (env *environment) printReport(r *demo.Report, data string) error {
+	if env.json {
+		return env.printJSON(r)
+	}
+	return env.printf(`emitted      %d
+handled      %d, in one ordered transactional subscription
+lost         %d
+duplicates   %d
+out of order %d
+%.1f s, %.0f events/s; from emit to handled p50 %.1f ms, p99 %.1f ms; at most %.0f MiB of memory
+The store is %s/pulse.db: try pulse log --store sqlite:%s/pulse.db --tail 20
+`, r.Emitted, r.Handled, r.Lost, r.Duplicates, r.OutOfOrder, r.Seconds, r.EventsPerSecond, r.Latency.P50, r.Latency.P99, r.PeakRSS, data, data)
+}

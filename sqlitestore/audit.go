@@ -1,0 +1,88 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// CheckIntegrity lets SQLite look for damage in the whole file, which takes time in proportion to its size. The error says what
+// was found first.
+func (s *Store) CheckIntegrity(ctx context.Context) error {
+	const op = "check"
+	if err := s.enter(ctx); err != nil {
+		return fail(op, err)
+	}
+	defer s.leave()
+	var found string
+	if err := s.readers.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found); err != nil {
+		return fail(op, err)
+	}
+	if found != "ok" {
+		return fail(op, fmt.Errorf("%w: the file is damaged, restore a backup: %s", pulse.ErrStore, found))
+	}
+	return nil
+}
+
+// recordsSQL selects events of which nothing was purged.
+const recordsSQL = `SELECT position, fact_salt, link_salt, digests, format FROM events
+	WHERE position > ? AND position <= ? AND purged_by IS NULL ORDER BY position`
+
+// Records returns up to limit events after a position with what proves them, for Record.Verify. Events of which a part was
+// purged are left out. The caller owns them.
+func (s *Store) Records(ctx context.Context, after pulse.Position, limit int) ([]pulse.Record, error) {
+	const op = "records"
+	if err := s.enter(ctx); err != nil {
+		return nil, fail(op, err)
+	}
+	defer s.leave()
+	recs, err := s.records(ctx, after, limit)
+	if err != nil {
+		return nil, fail(op, err)
+	}
+	return recs, nil
+}
+
+func (s *Store) records(ctx context.Context, after pulse.Position, limit int) ([]pulse.Record, error) {
+	head, err := s.readHead(ctx)
+	if err != nil || head <= after {
+		return nil, err
+	}
+	envs, _, err := s.scan(ctx, after, head, limit)
+	if err != nil || len(envs) == 0 {
+		return nil, err
+	}
+	byPosition := make(map[pulse.Position]*pulse.Envelope, len(envs))
+	for i := range envs {
+		byPosition[envs[i].Position] = &envs[i]
+	}
+	rows, err := s.readers.QueryContext(ctx, recordsSQL, after, envs[len(envs)-1].Position)
+	if err != nil {
+		return nil, err
+	}
+	return s.scanProofs(rows, byPosition)
+}
+
+// scanProofs reads and closes rows of recordsSQL and joins them with the envelopes.
+func (s *Store) scanProofs(rows *sql.Rows, envs map[pulse.Position]*pulse.Envelope) (recs []pulse.Record, err error) {
+	defer rows.Close()
+	for rows.Next() {
+		var position pulse.Position
+		var fact, link []byte
+		rec := pulse.Record{Origin: s.origin}
+		if err := rows.Scan(&position, &fact, &link, &rec.Digests, &rec.Format); err != nil {
+			return nil, err
+		}
+		if copy(rec.FactSalt[:], fact) != len(fact) || copy(rec.LinkSalt[:], link) != len(link) {
+			return nil, fmt.Errorf("%w: %w: a salt of the event at position %d is too long: the file was changed by others",
+				pulse.ErrStore, pulse.ErrTampered, position)
+		}
+		if env := envs[position]; env != nil {
+			rec.Envelope = *env
+			recs = append(recs, rec)
+		}
+	}
+	return recs, rows.Err()
+}

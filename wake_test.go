@@ -1,0 +1,100 @@
+package pulse_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/memstore"
+)
+
+// counting is a store that counts.
+type counting struct {
+	*memstore.Store
+	infos, appends atomic.Int64
+}
+
+func (s *counting) Info(ctx context.Context) (pulse.Info, error) {
+	s.infos.Add(1)
+	return s.Store.Info(ctx)
+}
+
+func (s *counting) Append(ctx context.Context, recs []pulse.Record) error {
+	s.appends.Add(1)
+	time.Sleep(time.Millisecond) // as long as a sync takes: concurrent emits share it
+	return s.Store.Append(ctx, recs)
+}
+
+// TestTheLogIsLookedAtOncePerBatch: emits that share a transaction share the look at the log too.
+func TestTheLogIsLookedAtOncePerBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &counting{Store: memstore.New(nil)}
+		bus, err := pulse.New(store, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- bus.Run(ctx) }()
+		synctest.Wait()
+		store.infos.Store(0)
+		start := time.Now()
+		var emitters sync.WaitGroup
+		for k := range 100 {
+			emitters.Go(func() {
+				for n := range 20 {
+					if _, err := bus.Emit(t.Context(), lesson{N: k*100 + n}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		emitters.Wait()
+		polls := int64(time.Since(start)/(20*time.Millisecond)) + 1
+		infos, appends := store.infos.Load(), store.appends.Load()
+		stop()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+		if appends > 200 {
+			t.Fatalf("2000 emits of 100 callers took %d transactions: this tests nothing", appends)
+		}
+		if infos > appends+polls {
+			t.Errorf("the log was looked at %d times for %d transactions and %d polls", infos, appends, polls)
+		}
+	})
+}
+
+// TestWhatAHandlerEmitsIsSeenAtOnce, although it exists only once the handler's transaction has committed.
+func TestWhatAHandlerEmitsIsSeenAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, _ := newBus(t)
+		const chain = 10
+		finished := make(chan time.Time, 1)
+		subscribe(t, bus, "chain", pulse.OnTx(func(ctx context.Context, _ pulse.Tx, e lesson) error {
+			if e.N == chain {
+				finished <- time.Now()
+				return nil
+			}
+			_, err := bus.Emit(ctx, lesson{N: e.N + 1})
+			return err
+		}))
+		ctx, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- bus.Run(ctx) }()
+		synctest.Wait()
+		start := time.Now()
+		emit(t, bus, lesson{})
+		if took := (<-finished).Sub(start); took > 0 {
+			t.Errorf("%d steps took %s of waiting", chain, took)
+		}
+		stop()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
+}
