@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/edupulse-live/pulse"
@@ -37,9 +38,9 @@ func newBus(t testing.TB, store *memstore.Store, opts ...pulse.SubscribeOption) 
 
 func TestDo(t *testing.T) {
 	store := memstore.New(nil)
-	handled := 0
+	var handled atomic.Int64
 	bus := newBus(t, store, pulse.On(func(context.Context, lessonPublished) error {
-		handled++
+		handled.Add(1)
 		return nil
 	}))
 	for i := range 4 {
@@ -62,8 +63,8 @@ func TestDo(t *testing.T) {
 	if err := bus.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if handled != 2 {
-		t.Fatalf("%d events were handled, want the 2 of the transactions that committed", handled)
+	if n := handled.Load(); n != 2 {
+		t.Fatalf("%d events were handled, want the 2 of the transactions that committed", n)
 	}
 }
 

@@ -112,11 +112,11 @@ func (f *facts) checkDead(s *sub) {
 	}
 }
 
-// spent counts the attempts that failed since a person last had the delivery tried again, and those that may have.
+// spent counts the attempts that failed since a person last let the delivery begin anew, and those that may have.
 func (f *facts) spent(s *sub, v visited) (spent, unsure int) {
 	var since int64
 	for _, d := range f.settled {
-		if d.visited == v && d.how == pulse.SettleRetry {
+		if d.visited == v && d.how != pulse.SettleSkip { // dropped ahead of the cursor it may come again
 			since = d.tick
 		}
 	}
@@ -126,7 +126,7 @@ func (f *facts) spent(s *sub, v visited) (spent, unsure int) {
 		}
 		fails := (c.outcome == failed || c.outcome == parked) && len(c.visits) == 1 // a larger batch is split
 		switch {
-		case fails && !c.stopped:
+		case fails && !c.stopped && s.batch == 0: // a batch reports when all of it is tried
 			spent++
 		case fails || c.outcome == killed || c.outcome == handled && c.done() == 0:
 			unsure++

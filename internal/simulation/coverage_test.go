@@ -60,26 +60,18 @@ func (s *total) lacks(schedules int) []string {
 	}
 	want("events", s.events, 2500)
 	want("calls of handlers", s.calls, 5000)
-	for _, what := range often {
+	for _, what := range often() {
 		want(what, s.coverage[what], 30)
 	}
-	for _, what := range slices.Concat(prefixed("fault at ", beforePoints()), prefixed("fault at ", afterPoints()), seldom) {
+	for _, what := range seldom() {
 		want(what, s.coverage[what], 1)
 	}
 	return lacks
 }
 
-func prefixed(prefix string, names []string) []string {
-	names = slices.Clone(names)
-	for i := range names {
-		names[i] = prefix + names[i]
-	}
-	return names
-}
-
-// What must happen often, and what at least now and then: each kind of trouble, and both sides of each.
-var (
-	often = []string{
+// often is what must happen often: each kind of trouble, and both sides of each.
+func often() []string {
+	return []string{
 		"a lease", "a lease taken over uncleanly", "a dead letter", "a slow store", "a read that failed", "a process died",
 		"an event acknowledged", "an event refused", "an event of unknown outcome", "a conflict",
 		"a transaction: commit", "a transaction: error", "a transaction: panic", "a transaction: cancel", "an impatient emitter",
@@ -89,21 +81,29 @@ var (
 		"outcome: handled", "outcome: failed", "outcome: parked", "outcome: unavailable", "outcome: interrupted", "outcome: killed",
 		"a graceful stop while it was idle", "a graceful stop while it handled", "a process killed in a write",
 	}
-	seldom = []string{
+}
+
+// seldom is what must happen at least now and then.
+func seldom() []string {
+	points := slices.Concat(beforePoints(), afterPoints())
+	for i := range points {
+		points[i] = "fault at " + points[i]
+	}
+	return append(points,
 		"a cancellation after hand-off", "a large backlog",
 		"a process killed from outside while it was idle", "a process killed from outside while it handled",
 		"a process frozen while it was idle", "a process frozen while it handled", "a write refused after a freeze",
 		"a pause by a person", "a replay", "a dead letter settled by retry", "a dead letter settled by skip", "a dead letter settled by drop",
-	}
-)
+	)
+}
 
 // TestARunThatDidTooLittleFails: schedules in which nothing happened are no proof.
 func TestARunThatDidTooLittleFails(t *testing.T) {
 	s := newTotal()
-	if n := len(s.lacks(100)); n != 2+len(often)+len(seldom)+len(beforePoints())+len(afterPoints()) {
+	if n := len(s.lacks(100)); n != 2+len(often())+len(seldom()) {
 		t.Errorf("of nothing at all %d lacks were found", n)
 	}
-	for _, what := range slices.Concat(prefixed("fault at ", beforePoints()), prefixed("fault at ", afterPoints()), seldom, often) {
+	for _, what := range slices.Concat(often(), seldom()) {
 		s.coverage[what] = 30
 	}
 	s.events, s.calls = 2500, 5000

@@ -79,8 +79,10 @@ func newPlan(seed uint64) *plan {
 	p.subs = newSubs(r, p.calm)
 	p.old = old
 	if chance(r, 0.02) { // more than a page, and more than the store looks at in one read
-		p.old = old + r.IntN(2500)
+		p.old = old + r.IntN(1500)
 		p.subs = p.subs[:1]
+		p.subs[0].trouble *= 0.1
+		p.subs[0].pauseAfter = 100
 	}
 	if chance(r, 0.3) {
 		p.skew = between(r, -10*time.Second, 10*time.Second)

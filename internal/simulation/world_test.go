@@ -146,7 +146,7 @@ func (w *world) register() {
 const old = 3
 
 // convergence bounds the virtual time a healed system may take.
-const convergence = 30 * time.Minute
+const convergence = 10 * time.Minute
 
 // converge drains through a living process. Anything but success is a violation.
 func (w *world) converge(when string) bool {
