@@ -606,29 +606,29 @@ func TestRepublishStopsWhenItLosesTheLease(t *testing.T) {
 	})
 }
 
-// crashed is a store that a process has that was killed: nothing it asks for happens any more.
-type crashed struct {
+// crashedRepublish is a store that a process has that was killed: nothing it asks for happens any more.
+type crashedRepublish struct {
 	*memstore.Store
 	dead atomic.Bool
 }
 
 var errKilled = errors.New("killed")
 
-func (c *crashed) Acquire(ctx context.Context, l pulse.Lease, ttl time.Duration) (pulse.Lease, error) {
+func (c *crashedRepublish) Acquire(ctx context.Context, l pulse.Lease, ttl time.Duration) (pulse.Lease, error) {
 	if c.dead.Load() {
 		return l, errKilled
 	}
 	return c.Store.Acquire(ctx, l, ttl)
 }
 
-func (c *crashed) Release(ctx context.Context, l pulse.Lease) error {
+func (c *crashedRepublish) Release(ctx context.Context, l pulse.Lease) error {
 	if c.dead.Load() {
 		return errKilled
 	}
 	return c.Store.Release(ctx, l)
 }
 
-func (c *crashed) Control(ctx context.Context, name string, to pulse.Control) error {
+func (c *crashedRepublish) Control(ctx context.Context, name string, to pulse.Control) error {
 	if c.dead.Load() {
 		return errKilled
 	}
@@ -638,7 +638,7 @@ func (c *crashed) Control(ctx context.Context, name string, to pulse.Control) er
 func TestRepublishKilledLeavesAPauseThatEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSchool(t)
-		victim := &crashed{Store: s.store}
+		victim := &crashedRepublish{Store: s.store}
 		bus, err := pulse.New(victim, nil)
 		if err != nil {
 			t.Fatal(err)
