@@ -120,8 +120,8 @@ func TestG10_DefaultNeverReorders(t *testing.T) {
 				for i := range restarts {
 					point := []string{failpoint.AdvanceBefore, failpoint.AdvanceAfter, failpoint.TransactAfter}[i%3] // the last one only in transactions
 					r.session(t, sort, fmt.Sprintf("%s=error@%d", point, 5+i), func(w *world) {
-						stop := w.run(t)
 						before := r.seen.distinct()
+						stop := w.run(t)
 						if i == 1 {
 							w.emit(t, numbered(n, keys)[n/2:]...)
 						}
