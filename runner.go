@@ -68,6 +68,7 @@ func (r *runner) run(ctx context.Context) error {
 			r.sleep(ctx, heldWait)
 		case errors.Is(err, ErrFenced):
 			r.bus.log.Warn("pulse: another instance took over or the subscription was changed", "subscription", r.sub.name)
+			r.sleep(ctx, pollInterval) // should it happen again at once, not in circles
 		default:
 			r.bus.log.Error("pulse: a subscription stopped and will start again", "subscription", r.sub.name, "error", err)
 			r.sleep(ctx, troubled)

@@ -362,10 +362,25 @@ func (s *session) endTurn(it *item) {
 	}
 }
 
-// mayRecord reports whether another attempt may be written down: after an unclean stop only one at a time, because the end of the
-// process is charged to all that are.
+// mayRecord reports whether another attempt may be written down. The end of the process is charged to all that are, so there are
+// never more than can be tried at once: after an unclean stop only one.
 func (s *session) mayRecord() bool {
-	return s.careful.left == 0 || !s.trying() && (len(s.ready) == 0 || s.ready[0].fresh())
+	written := len(s.recording) + len(s.recorded)
+	for it := range s.running {
+		if !it.fresh() && !it.hung {
+			written++
+		}
+	}
+	for _, it := range s.ready {
+		if it.fresh() {
+			break // what is written down comes first
+		}
+		written++
+	}
+	if s.careful.left > 0 {
+		return written == 0 && !s.trying()
+	}
+	return written < cap(s.results)
 }
 
 // trying reports that an attempt runs or is being written down. What hangs does not count.

@@ -102,7 +102,7 @@ func TestIDsAreOfTheRunAndTheRow(t *testing.T) {
 func TestPlanOfTheRealYear(t *testing.T) {
 	dir := os.Getenv("PULSE_OULAD")
 	if dir == "" {
-		t.Skip("PULSE_OULAD does not name the directory of the dataset")
+		t.Skip("not applicable: PULSE_OULAD does not name the directory of the dataset")
 	}
 	p, err := readPlan(dir)
 	if err != nil {

@@ -385,6 +385,39 @@ func dieBeside(ctx context.Context, c *child) error {
 	return err
 }
 
+// Many deliveries are due for another attempt when the process ends. Those that were not being tried are not charged.
+func TestG09_WaitingRetriesAreNotChargedForACrash(t *testing.T) {
+	t.Parallel()
+	eachDurable(t, func(t *testing.T, k kind) {
+		const n, concurrency = 60, 8
+		p := newPlace(t, k)
+		w := open(t, p, "")
+		w.emit(t, numbered(n, n)...)
+		w.subscribe(t, subscriptionName, pulse.Start(pulse.Beginning), pulse.On(func(context.Context, lesson) error {
+			return pulse.RetryAfter(300 * time.Millisecond)
+		}))
+		stop := w.run(t)
+		await(t, "all wait for another attempt", func() bool { return w.state(t, subscriptionName).Retries == n })
+		stop()
+		for crash, most := range []int{concurrency, 1} { // the second one comes when deliveries are tried one by one
+			c := start(t, k, p, childSpec{Role: "serve", Handler: "patient", Tries: 10})
+			c.awaitLines(t, "begun", most)
+			c.kill()
+			running := 0
+			for _, row := range w.deliveries(t, subscriptionName) {
+				if row.Status == pulse.StatusRunning {
+					running++
+				}
+			}
+			t.Logf("crash %d is charged to %d of %d deliveries", crash+1, running, n)
+			if running > most {
+				t.Errorf("crash %d is charged to %d deliveries, of which at most %d were being tried", crash+1, running, most)
+			}
+			atLeast(t, "deliveries charged", running, most)
+		}
+	})
+}
+
 // die ends the process.
 func die(how string) error {
 	switch how {
