@@ -1,0 +1,156 @@
+package pulse
+
+import (
+	"fmt"
+	"time"
+)
+
+// promote makes ready what is due.
+func (s *session) promote() {
+	if len(s.due) == 0 {
+		return
+	}
+	now := time.Now()
+	for s.mayRecord() {
+		it := s.due.pop(now)
+		if it == nil {
+			return
+		}
+		if it.suspect && !s.takeTurn(it) {
+			it.row.Due = now.Add(turnWait)
+			s.due.push(it)
+			continue
+		}
+		s.record(it)
+	}
+}
+
+// takeTurn lets one suspect of all subscriptions of the bus be tried at a time: of two that run when the process ends, it would not
+// be known which one has ended it.
+func (s *session) takeTurn(it *item) bool {
+	select {
+	case s.bus.turn <- struct{}{}:
+		s.suspect = it
+		return true
+	default:
+		return false
+	}
+}
+
+// endTurn lets the next suspect be tried if it was this one's turn.
+func (s *session) endTurn(it *item) {
+	if it != nil && s.suspect == it {
+		s.suspect = nil
+		<-s.bus.turn
+	}
+}
+
+// mayRecord reports whether another attempt may be written down. The end of the process is charged to all that are, so there are
+// never more than can be tried at once: after an unclean stop only one.
+func (s *session) mayRecord() bool {
+	written := len(s.recording) + len(s.recorded)
+	for it := range s.running {
+		if !it.fresh() && !it.hung {
+			written++
+		}
+	}
+	for _, it := range s.ready {
+		if it.fresh() {
+			break // what is written down comes first
+		}
+		written++
+	}
+	if s.careful.left > 0 {
+		return written == 0 && !s.trying()
+	}
+	return written < cap(s.results)
+}
+
+// trying reports that an attempt runs or is being written down. What hangs does not count.
+func (s *session) trying() bool {
+	for it := range s.running {
+		if !it.hung {
+			return true
+		}
+	}
+	return len(s.recording) > 0 || len(s.recorded) > 0
+}
+
+// record writes that a delivery is about to be tried; saved, it is ready.
+func (s *session) record(it *item) {
+	it.attempt = 1
+	if it.row != nil {
+		it.attempt = it.row.Attempt + 1
+	}
+	s.putRow(it, StatusRunning)
+	it.row.Attempt = it.attempt
+	s.recording = append(s.recording, it)
+}
+
+// next is the work for the next free worker, and the channel to send it on: nil while there is none.
+func (s *session) next() (chan<- []*item, []*item) {
+	if len(s.ready) == 0 || s.sub.ordered && s.sub.batched() && len(s.running) > 0 {
+		return nil, nil // what an ordered batch leaves behind must be booked before the next one is put together
+	}
+	if s.careful.left > 0 {
+		return s.nextCareful()
+	}
+	n := 1
+	if limit := s.sub.maxBatch(); s.ready[0].fresh() {
+		for n < len(s.ready) && n < limit && s.ready[n].fresh() {
+			n++
+		}
+	}
+	return s.work, s.ready[:n]
+}
+
+// nextCareful is next after an unclean stop: one delivery at a time, and none before its attempt is written.
+func (s *session) nextCareful() (chan<- []*item, []*item) {
+	it := s.ready[0]
+	switch {
+	case s.trying():
+		return nil, nil
+	case it.fresh() && s.careful.covers(it):
+		s.careful.left--
+		s.ready = s.ready[1:]
+		s.record(it)
+		s.save()
+		return nil, nil
+	case it.fresh():
+		s.careful.left = 0 // beyond what may have been running
+	}
+	return s.work, s.ready[:1]
+}
+
+// handedOut notes what a worker has taken.
+func (s *session) handedOut(items []*item) {
+	s.ready = s.ready[len(items):]
+	for _, it := range items {
+		s.running[it] = struct{}{}
+	}
+}
+
+// findHung turns deliveries whose handler outlived its timeout into rows, so that the cursor can pass them. They
+// keep their key and their worker until the handler returns.
+func (s *session) findHung() {
+	now := time.Now()
+	for it := range s.running {
+		if called := it.called.Load(); it.hung || called == 0 || now.Before(time.Unix(0, called).Add(s.sub.timeout+hungGrace)) {
+			continue
+		}
+		it.hung = true
+		s.endTurn(it)
+		s.bus.log.Error("pulse: a handler does not return", "subscription", s.sub.name, "event", it.env.Name, "position", it.env.Position)
+		s.putRow(it, StatusRunning)
+		it.row.Attempt = it.attempt
+		it.row.Error = fmt.Sprintf("the handler did not return within its timeout of %s", s.sub.timeout)
+		it.row.FailedAt = now
+		if it.entry != nil {
+			s.done(it.entry)
+			s.moved()
+		}
+		if it.row.Lane != "" {
+			s.block(it)
+		}
+	}
+}
