@@ -1,6 +1,7 @@
 package pulse_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,6 +44,52 @@ func anchors(text string) string {
 		b.WriteString(regexp.MustCompile(`[^\p{L}\p{N}_-]`).ReplaceAllString(heading, "") + "\n")
 	}
 	return b.String()
+}
+
+// TestDocsPromises finds tests for every promise in docs/guarantees.md, and a promise for every test of one. Tests of
+// promise 7 are called TestG07_….
+func TestDocsPromises(t *testing.T) {
+	tests := map[string]bool{}
+	proved := map[string]bool{}
+	err := filepath.WalkDir(".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(name, "_test.go") {
+			return err
+		}
+		for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example)\w*)\(`).FindAllStringSubmatch(read(t, name), -1) {
+			tests[m[1]] = true
+			if g := regexp.MustCompile(`^TestG(\d\d)_`).FindStringSubmatch(m[1]); g != nil {
+				proved["G"+strings.TrimPrefix(g[1], "0")] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	promised := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^\| (G\d+) \|`).FindAllStringSubmatch(read(t, "docs/guarantees.md"), -1) {
+		promised[m[1]] = true
+		if !proved[m[1]] {
+			t.Errorf("docs/guarantees.md promises %s, and no test is called TestG%s_…", m[1], m[1][1:])
+		}
+	}
+	for g := range proved {
+		if !promised[g] {
+			t.Errorf("there are tests of %s, which docs/guarantees.md does not promise", g)
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?m)^\| (G\d+) \|`).FindAllStringSubmatch(read(t, "README.md"), -1) {
+		if !promised[m[1]] {
+			t.Errorf("README.md promises %s, docs/guarantees.md does not", m[1])
+		}
+	}
+	for _, name := range documents(t) {
+		for _, m := range regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`").FindAllStringSubmatch(read(t, name), -1) {
+			if !tests[m[1]] {
+				t.Errorf("%s names %s, which does not exist", name, m[1])
+			}
+		}
+	}
 }
 
 // documents lists the documents by path.
