@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -48,7 +49,7 @@ type run struct {
 	out      io.Writer
 	output   map[string][]string // of each test and package, by name, until it ended
 	skips    []string            // tests, with the reason
-	notFor   []string            // tests that are not applicable, with the reason
+	notFor   map[string]int      // tests that are not applicable, by package and reason
 	summary  []string            // one line a package
 	failed   bool
 	tests    int
@@ -57,7 +58,7 @@ type run struct {
 
 // report prints the run that in describes and tells whether it passed.
 func report(in io.Reader, out io.Writer, requireAll bool) (ok bool, err error) {
-	r := &run{out: out, output: map[string][]string{}}
+	r := &run{out: out, output: map[string][]string{}, notFor: map[string]int{}}
 	lines := bufio.NewReader(in)
 	for {
 		line, err := lines.ReadString('\n')
@@ -103,7 +104,7 @@ func (r *run) ended(e *event, output []string) {
 	r.failed = r.failed || bad
 	switch {
 	case e.Test != "" && e.Action == "skip":
-		r.skipped(e.name() + reason(output))
+		r.skipped(e, reason(output))
 	case e.Test != "":
 		r.tests++
 	case e.Package != "":
@@ -114,12 +115,13 @@ func (r *run) ended(e *event, output []string) {
 	}
 }
 
-func (r *run) skipped(test string) {
-	if strings.Contains(test, ": not applicable: ") {
-		r.notFor = append(r.notFor, test)
+// skipped notes a test that was skipped.
+func (r *run) skipped(e *event, reason string) {
+	if _, why, found := strings.Cut(reason, ": not applicable: "); found {
+		r.notFor[e.Package+": "+why]++
 		return
 	}
-	r.skips = append(r.skips, test)
+	r.skips = append(r.skips, e.name()+reason)
 }
 
 // takeSummary keeps the last line of a package's output for the end and returns the rest.
@@ -149,8 +151,10 @@ func reason(output []string) string {
 
 // finish prints the skips and the summary.
 func (r *run) finish(requireAll bool) {
-	if len(r.notFor) > 0 {
-		fmt.Fprintf(r.out, "== not applicable:\n   %s\n", strings.Join(r.notFor, "\n   "))
+	notFor := 0
+	for _, why := range slices.Sorted(maps.Keys(r.notFor)) {
+		fmt.Fprintf(r.out, "== %d not applicable: %s\n", r.notFor[why], why)
+		notFor += r.notFor[why]
 	}
 	if len(r.skips) > 0 {
 		fmt.Fprintf(r.out, "== skipped:\n   %s\n", strings.Join(r.skips, "\n   "))
@@ -163,7 +167,7 @@ func (r *run) finish(requireAll bool) {
 		r.failed = true
 		fmt.Fprintln(r.out, "== no package was tested")
 	}
-	fmt.Fprintf(r.out, "== tests: %d passed or failed, %d skipped, %d not applicable, %s\n", r.tests, len(r.skips), len(r.notFor), r.to.Sub(r.from).Round(time.Second))
+	fmt.Fprintf(r.out, "== tests: %d passed or failed, %d skipped, %d not applicable, %s\n", r.tests, len(r.skips), notFor, r.to.Sub(r.from).Round(time.Second))
 	fmt.Fprint(r.out, strings.Join(r.summary, ""))
 	if r.failed {
 		fmt.Fprintln(r.out, "FAIL")
