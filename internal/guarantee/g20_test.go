@@ -142,8 +142,8 @@ func TestG20_DrainHasALimit(t *testing.T) {
 				w.emit(t, numbered(20, 20)...)
 				p := start(t, k, w.place, childSpec{Role: "serve", Handler: handler, Drain: drain})
 				p.awaitLines(t, "begun", 8)
-				p.signal(t, syscall.SIGTERM)
 				began := time.Now()
+				p.signal(t, syscall.SIGTERM)
 				state := p.wait(t)
 				took := time.Since(began)
 				if !state.Success() {
