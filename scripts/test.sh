@@ -33,9 +33,9 @@ step_race() {
 	with=$(grep -E '/sqlitestore( |$)' <<<"$all" | cut -d ' ' -f 1)
 	without=$(grep -vE '/sqlitestore( |$)' <<<"$all" | cut -d ' ' -f 1)
 	# shellcheck disable=SC2086 # one argument for each package
-	go test -race -count=1 $without
+	go test -json -race -count=1 $without | go run ./internal/testreport
 	# shellcheck disable=SC2086
-	go test -race -short -count=1 $with
+	go test -json -race -short -count=1 $with | go run ./internal/testreport
 }
 
 step_sim() {
