@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edupulse-live/pulse"
@@ -23,12 +24,33 @@ func (b *Broker) ensureStream(ctx context.Context) (*jetstream.StreamInfo, error
 	defer cancel()
 	s, err := b.js.Stream(ctx, b.opts.Stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		s, err = b.js.CreateStream(ctx, b.streamConfig())
+		if s, err = b.js.CreateStream(ctx, b.streamConfig()); err == nil {
+			err = b.awaitStream(ctx)
+		}
 	}
 	if err != nil {
 		return nil, failed("stream "+b.opts.Stream, err)
 	}
 	return s.CachedInfo(), nil
+}
+
+// awaitStream waits until messages published here reach the new stream: in a cluster the server that this is a connection to learns
+// a little later that there is one. It asks with a message that no stream accepts, since it is for one of another name.
+func (b *Broker) awaitStream(ctx context.Context) error {
+	const pause = 10 * time.Millisecond
+	probe := nats.NewMsg(b.opts.Prefix + ".probe")
+	probe.Header.Set(jetstream.ExpectedStreamHeader, b.opts.Stream+"-not-this-one")
+	for {
+		_, err := b.nc.RequestMsgWithContext(ctx, probe)
+		if !errors.Is(err, nats.ErrNoResponders) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errNoStream
+		case <-time.After(pause):
+		}
+	}
 }
 
 // setUp makes the stream, or makes an existing one what it has to be.

@@ -37,6 +37,7 @@ func TestG12_PositionsAreGaplessAmongProcesses(t *testing.T) {
 		w := open(t, newPlace(t, k), "")
 		b := newBusyLog(t, w, scaled(60, 30))
 		const pace = 5 * time.Millisecond // who waits for SQLite's lock has no place in a queue
+		b.pace = pace
 		others := []*process{
 			start(t, k, w.place, childSpec{Role: "emit", Base: 1_000_000, Pace: pace}),
 			start(t, k, w.place, childSpec{Role: "emit", Base: 2_000_000, Pace: pace}),
@@ -61,7 +62,8 @@ func TestG12_PositionsAreGaplessAmongProcesses(t *testing.T) {
 // busyLog is a log into which many emit while others read.
 type busyLog struct {
 	*world
-	each    int // emits of each emitter
+	each    int           // emits of each emitter
+	pace    time.Duration // between two of them
 	readers sync.WaitGroup
 	done    chan struct{} // closed when all have emitted
 
@@ -163,6 +165,7 @@ func (b *busyLog) emitBeside(t *testing.T) {
 func (b *busyLog) emitter(t *testing.T, i int, way transaction) {
 	var own []uuid.UUID
 	for n := range b.each {
+		time.Sleep(b.pace)
 		ids, err := b.emitOne(t, i, n, way)
 		if errors.Is(err, errGiveUp) {
 			b.undone.Add(1)
