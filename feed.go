@@ -70,7 +70,7 @@ func (s *session) arrivedFromBroker(in intake) {
 			e = &entry{position: p, commitment: env.Commitment, size: env.Size(), receipts: []uint64{receipt}}
 			s.unacked.add(e)
 			s.inFlight[p] = e
-			s.enqueue(&item{env: *env, entry: e, attempt: 1})
+			s.enqueue(newItem(env, e))
 		}
 	}
 	s.moved()

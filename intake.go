@@ -2,7 +2,7 @@ package pulse
 
 // wanted is the channel of what was read while the session can take more.
 func (s *session) wanted() <-chan intake {
-	if len(s.unacked.entries)+s.unacked.unsaved >= window || s.unacked.size >= maxBytes || len(s.rows) >= maxRows {
+	if len(s.unacked.entries)+s.unacked.unsaved >= s.window || s.unacked.size >= maxBytes || len(s.rows) >= maxRows {
 		return nil
 	}
 	return s.intakes
@@ -23,7 +23,7 @@ func (s *session) arrived(in intake) {
 			e.done = true
 			continue
 		}
-		s.enqueue(&item{position: env.Position, env: *env, entry: e, attempt: 1})
+		s.enqueue(newItem(env, e))
 	}
 	if n := len(in.envs); n == 0 || in.envs[n-1].Position < in.next {
 		s.unacked.add(&entry{position: in.next, done: true})

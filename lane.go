@@ -24,6 +24,11 @@ type item struct {
 	suspect bool // a process died during its last attempt: of it, or of another one at the same time
 }
 
+// newItem is the first delivery of an event.
+func newItem(env *Envelope, e *entry) *item {
+	return &item{position: env.Position, env: *env, entry: e, attempt: 1}
+}
+
 func (it *item) fresh() bool { return it.row == nil }
 
 // lane keeps the deliveries of one key in order.

@@ -2,6 +2,7 @@ package pulse_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -258,4 +259,36 @@ func TestDrainBesideASlowRelay(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFollowersFromTheBroker: behind a failed event, several of its key come from the broker and wait as rows; all are handled
+// in order once it succeeds.
+func TestFollowersFromTheBroker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, _ := newBus(t)
+		broker := membroker.New(nil)
+		if err := bus.Publish("memory", broker.Publisher("memory")); err != nil {
+			t.Fatal(err)
+		}
+		var got seen
+		failures := 0
+		subscribe(t, bus, "index", pulse.From("memory", broker.Source("memory")), pulse.Ordered(),
+			pulse.On(func(_ context.Context, e lesson) error {
+				if e.ID == "a" && e.N == 3 && failures < 2 {
+					failures++
+					return errors.New("not now")
+				}
+				got.add(e)
+				return nil
+			}))
+		for i := range 10 {
+			emit(t, bus, lesson{"a", i}, lesson{"b", i})
+		}
+		drainSoon(t, bus)
+		for _, key := range []string{"a", "b"} {
+			if ns := got.of(key); len(ns) != 10 || !slices.IsSorted(ns) {
+				t.Errorf("key %s: %v handled, want 0 to 9 in order", key, ns)
+			}
+		}
+	})
 }
