@@ -140,15 +140,17 @@ func (s *session) saveAndAck(ctx context.Context, j saveJob, floor Position) (Po
 	if s.feed == nil {
 		return p.Cursor.Position, s.ports.deliveries.Advance(ctx, s.lease, p)
 	}
-	vouched, err := s.published(ctx)
-	if err != nil {
-		return 0, err
+	if j.skip || p.Cursor.Position > s.vouched {
+		var err error
+		if s.vouched, err = s.published(ctx); err != nil {
+			return 0, err
+		}
 	}
-	if p.Cursor.Position > vouched {
-		p.Cursor = Cursor{Epoch: s.epoch, Position: max(vouched, floor)}
+	if p.Cursor.Position > s.vouched {
+		p.Cursor = Cursor{Epoch: s.epoch, Position: max(s.vouched, floor)}
 	}
 	if j.skip {
-		next, err := s.firstUnhandled(ctx, max(p.Cursor.Position, floor), vouched)
+		next, err := s.firstUnhandled(ctx, max(p.Cursor.Position, floor), s.vouched)
 		if err != nil || next == floor {
 			return floor, err
 		}

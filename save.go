@@ -28,7 +28,7 @@ func (s *session) save() {
 	if s.saving || !s.unsaved() || s.fenced {
 		return
 	}
-	now := s.stopping || len(s.dirty) > 0 || s.unacked.unsaved >= saveAfter ||
+	now := s.stopping || len(s.dirty) > 0 || s.unacked.unsaved >= s.window/4 ||
 		s.draining.Load() > 0 && len(s.unacked.entries) == 0
 	if !now && time.Now().Before(s.saveDue) {
 		return

@@ -8,12 +8,11 @@ import (
 
 // Bounds of a session.
 const (
-	window    = 2048                   // deliveries between the saved cursor and the newest one read; what a crash repeats at most
+	window    = 2048                   // deliveries between the saved cursor and the newest one read, or two batches if that is more; what a crash repeats at most
 	maxBytes  = 16 << 20               // size of what was read and is not acknowledged; then reading stops
 	maxRows   = 10_000                 // deliveries waiting for a retry or behind one; then reading stops
 	pageLimit = 512                    // envelopes in one read
 	saveEvery = 50 * time.Millisecond  // how long a moved cursor may stay unsaved
-	saveAfter = window / 4             // moved by so many, it is saved at once
 	hungGrace = 100 * time.Millisecond // what a handler gets to return after its timeout
 	turnWait  = 20 * time.Millisecond  // between two looks at whether it is a suspect's turn
 )
@@ -24,6 +23,7 @@ type session struct {
 	*runner
 	lease Lease
 
+	window  int // see the constant
 	epoch   int // of the log
 	cursor  Cursor
 	unacked unacked
@@ -55,6 +55,7 @@ type session struct {
 	floor    Position            // the cursor in the store
 	inFlight map[Position]*entry // messages of the feed, until the cursor passes them
 	acks     []Message           // handled, to be acknowledged with the next save
+	vouched  Position            // how far the relay vouched when it was asked last; of the saver
 
 	work    chan []*item
 	results chan []result
@@ -83,6 +84,7 @@ func newSession(r *runner, lease Lease, cursor Cursor) *session {
 	return &session{
 		runner:   r,
 		lease:    lease,
+		window:   max(window, 2*r.sub.maxBatch()),
 		epoch:    cursor.Epoch,
 		cursor:   cursor,
 		revision: lease.Revision,

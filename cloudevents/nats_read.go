@@ -163,7 +163,12 @@ func appendUnescaped(dst []byte, s string) ([]byte, error) {
 	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
 		s = s[1 : len(s)-1]
 	}
-	for i := 0; i < len(s); i++ {
+	plain := strings.IndexByte(s, '%')
+	if plain < 0 {
+		return append(dst, s...), nil
+	}
+	dst = append(dst, s[:plain]...)
+	for i := plain; i < len(s); i++ {
 		c := s[i]
 		if c == '%' {
 			high, low := 0xff, 0xff

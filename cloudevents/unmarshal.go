@@ -90,13 +90,41 @@ func (r *reader) extension(name, value []byte, null bool) error {
 
 // knownBit numbers the members that have a place in an envelope; 0 for others.
 func knownBit(name []byte) uint {
-	for i, known := range [...]string{
-		attrSpecVersion, attrID, attrSource, attrType, attrSubject, attrTime, attrDataContentType, attrActor, attrCorrelation,
-		attrCausation, attrPosition, attrVersion, attrRecordedAt, attrTrace, attrCommitment, memberData, memberDataBase64,
-	} {
-		if string(name) == known {
-			return 1 << i
-		}
+	switch string(name) {
+	case attrSpecVersion:
+		return 1 << 0
+	case attrID:
+		return 1 << 1
+	case attrSource:
+		return 1 << 2
+	case attrType:
+		return 1 << 3
+	case attrSubject:
+		return 1 << 4
+	case attrTime:
+		return 1 << 5
+	case attrDataContentType:
+		return 1 << 6
+	case attrActor:
+		return 1 << 7
+	case attrCorrelation:
+		return 1 << 8
+	case attrCausation:
+		return 1 << 9
+	case attrPosition:
+		return 1 << 10
+	case attrVersion:
+		return 1 << 11
+	case attrRecordedAt:
+		return 1 << 12
+	case attrTrace:
+		return 1 << 13
+	case attrCommitment:
+		return 1 << 14
+	case memberData:
+		return 1 << 15
+	case memberDataBase64:
+		return 1 << 16
 	}
 	return 0
 }

@@ -31,7 +31,7 @@ func events(first, n int) []pulse.Envelope {
 }
 
 func BenchmarkPublish(b *testing.B) {
-	for _, size := range []int{1, 10, 100, 1000} {
+	for _, size := range []int{1, 10, 100, 1000, 4000} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
 			p := embed(b, b.TempDir(), natsbroker.Options{}).Publisher()
 			envs := events(1, size)

@@ -68,44 +68,49 @@ func (p *Publisher) publish(ctx context.Context, envs []pulse.Envelope, results 
 	defer cancel()
 	cut := p.broker.lostSoon()
 	p.answers.next()
-	p.synced, p.sent, p.tried = false, p.sent[:0], p.tried[:0]
+	p.synced, p.sent, p.tried, p.booked = false, p.sent[:0], p.tried[:0], 0
 	way := p.plain
 	if len(envs) >= p.atomicFrom() {
-		way = p.atomic
+		way = p.batches
 	}
-	stored, err := way(ctx, cut, envs, results)
-	for _, i := range p.tried[:stored] {
+	err := way(ctx, cut, envs, results)
+	p.sent = p.sent[:copy(p.sent, p.sent[p.booked:])]
+	p.synced = err == nil
+	return err
+}
+
+// stored books that the first n messages tried and not booked yet are in the stream.
+func (p *Publisher) stored(n int, envs []pulse.Envelope, results []pulse.Result) {
+	for _, i := range p.tried[p.booked : p.booked+n] {
 		p.last++
 		results[i] = pulse.Result{Outcome: pulse.Acked, Sequence: p.last}
 		if envs[i].Position > p.high.Position {
 			p.high, p.blind = cursorOf(&envs[i]), false
 		}
 	}
-	p.sent = p.sent[:copy(p.sent, p.sent[stored:])]
-	p.synced = err == nil
-	return err
+	p.booked += n
 }
 
-// plain publishes one message after the other. It returns how many the server has for certain. It does not send the next one before
-// the answer: behind a message that another writer's took the place of, the next would find the sequence number it expects.
-func (p *Publisher) plain(ctx context.Context, cut <-chan struct{}, envs []pulse.Envelope, results []pulse.Result) (stored int, err error) {
+// plain publishes one message after the other. It does not send the next one before the answer: behind a message that another
+// writer's took the place of, the next would find the sequence number it expects.
+func (p *Publisher) plain(ctx context.Context, cut <-chan struct{}, envs []pulse.Envelope, results []pulse.Result) error {
+	m := &p.msgs[0]
 	for i := range envs {
-		m := &p.msgs[0]
 		if !p.prepare(m, envs, i, results) {
 			continue
 		}
 		p.out.reset(p.broker.opts.Prefix, m)
-		p.out.set(headerExpected, strconv.FormatUint(p.last+uint64(stored), 10))
-		p.out.msg.Reply = p.answers.reply(stored)
+		p.out.set(headerExpected, strconv.FormatUint(p.last, 10))
+		p.out.msg.Reply = p.answers.reply(i)
 		if err := p.broker.nc.PublishMsg(&p.out.msg); err != nil {
-			return stored, err
+			return err
 		}
-		if err := p.await(ctx, cut, stored, p.last+uint64(stored)+1); err != nil {
-			return stored, err
+		if err := p.await(ctx, cut, i, p.last+1); err != nil {
+			return err
 		}
-		stored++
+		p.stored(1, envs, results)
 	}
-	return stored, nil
+	return nil
 }
 
 // atomicFrom is the number of messages from which a batch is faster than one by one: where messages are staged in a file, that takes as
@@ -117,51 +122,69 @@ func (p *Publisher) atomicFrom() int {
 	return 10
 }
 
-// atomic publishes all or nothing. The server takes in each message while the next one is encoded; one is held back, so that
-// the last one can be told to be it.
-func (p *Publisher) atomic(ctx context.Context, cut <-chan struct{}, envs []pulse.Envelope, results []pulse.Result) (stored int, err error) {
-	id, n := uuid.NewString(), 0
-	for i := range envs {
+// batches publishes atomic batches. While the server stores one the next is sent: it expects the sequence number that the one
+// before it leaves behind, and fails with it. Should another instance of the relay have come between, with just as many messages,
+// these are the same ones: both publish the log in its order from where the stream ends.
+func (p *Publisher) batches(ctx context.Context, cut <-chan struct{}, envs []pulse.Envelope, results []pulse.Result) error {
+	waiting := 0 // messages of the batch that was sent before
+	for at, k := 0, 0; at < len(envs) || waiting > 0; k++ {
+		n, sent := min(len(envs)-at, maxBatch), 0
+		if n > 0 {
+			var err error
+			if sent, err = p.send(k, p.last+uint64(waiting), envs[:at+n], at, results); err != nil {
+				return err
+			}
+			at += n
+		}
+		if waiting > 0 {
+			if err := p.await(ctx, cut, commitAnswer(k-1), p.last+uint64(waiting)); err != nil {
+				return err
+			}
+			p.stored(waiting, envs, results)
+		}
+		waiting = sent
+	}
+	return nil
+}
+
+// send sends the envelopes from index at on as batch k, behind the message with sequence number last, and returns how many they are without
+// the rejected ones. The server takes in each message while the next one is encoded; one is held back, so that the last one can
+// be told to be it.
+func (p *Publisher) send(k int, last uint64, envs []pulse.Envelope, at int, results []pulse.Result) (n int, err error) {
+	id := uuid.NewString()
+	for i := at; i < len(envs); i++ {
 		if !p.prepare(&p.msgs[n%2], envs, i, results) {
 			continue
 		}
 		if n++; n == 1 {
 			continue
 		}
-		if err := p.member(id, &p.msgs[n%2], n-1, false); err != nil {
+		if err := p.member(k, id, &p.msgs[n%2], n-1, last, false); err != nil {
 			return 0, err
 		}
 	}
 	if n == 0 {
 		return 0, nil
 	}
-	if err := p.member(id, &p.msgs[(n-1)%2], n, true); err != nil {
-		return 0, err
-	}
-	if err := p.await(ctx, cut, commitAnswer, p.last+uint64(n)); err != nil {
-		return 0, err
-	}
-	return n, nil
+	return n, p.member(k, id, &p.msgs[(n-1)%2], n, last, true)
 }
 
-// The answers to a batch: to the first message, which says early that the server takes no batch, and to the last.
-const (
-	firstAnswer = iota
-	commitAnswer
-)
+// The answers to batch k: to its first message, which says early that the server takes no batch, and to its last.
+func firstAnswer(k int) int  { return 2 * k }
+func commitAnswer(k int) int { return 2*k + 1 }
 
-// member publishes a message as number seq of a batch.
-func (p *Publisher) member(id string, m *prepared, seq int, commit bool) error {
+// member publishes a message as number seq of batch k, which begins behind the message last.
+func (p *Publisher) member(k int, id string, m *prepared, seq int, last uint64, commit bool) error {
 	p.out.reset(p.broker.opts.Prefix, m)
 	p.out.set(headerBatch, id)
 	p.out.set(headerBatchSeq, strconv.Itoa(seq))
 	if seq == 1 {
-		p.out.set(headerExpected, strconv.FormatUint(p.last, 10))
-		p.out.msg.Reply = p.answers.reply(firstAnswer)
+		p.out.set(headerExpected, strconv.FormatUint(last, 10))
+		p.out.msg.Reply = p.answers.reply(firstAnswer(k))
 	}
 	if commit {
 		p.out.set(headerCommit, "1")
-		p.out.msg.Reply = p.answers.reply(commitAnswer)
+		p.out.msg.Reply = p.answers.reply(commitAnswer(k))
 	}
 	return p.broker.nc.PublishMsg(&p.out.msg)
 }

@@ -14,6 +14,7 @@ import (
 
 const (
 	maxBatch   = 1000      // messages of an atomic batch at most, says the server
+	maxCall    = 4000      // messages of one call at most, so that there is always a batch on its way
 	maxHeaders = 1<<16 - 1 // bytes of headers at most, says the server
 	spare      = 8 << 10   // what percent-encoding and batches may add to Envelope.Size
 )
@@ -28,6 +29,7 @@ type Publisher struct {
 	msgs    [2]prepared  // reused
 	out     outgoing     // reused
 	tried   []int        // reused: which of the envelopes were not rejected
+	booked  int          // how many of these are in the stream
 	ahead   pulse.Cursor // what high will be once everything encoded so far is there
 
 	synced bool   // last and high are known
@@ -47,7 +49,7 @@ func (b *Broker) Publisher() *Publisher {
 
 // Capabilities are constant: the server's limit less what headers may add.
 func (p *Publisher) Capabilities() pulse.Capabilities {
-	return pulse.Capabilities{MaxBatch: maxBatch, MaxBytes: max(p.limit-spare, 1)}
+	return pulse.Capabilities{MaxBatch: maxCall, MaxBytes: max(p.limit-spare, 1)}
 }
 
 // Last returns the position furthest in the log among all messages published, which is that of the last one unless that had been
@@ -74,18 +76,14 @@ func (p *Publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []p
 		return allUnknown(results, failed("publish", err))
 	}
 	p.ahead = p.high
-	for at := p.answerKnown(envs, results); at < len(envs); {
-		n := min(len(envs)-at, maxBatch)
-		if err := p.publish(ctx, envs[at:at+n], results[at:at+n]); err != nil {
-			err = failed("publish", err)
-			for i := at; i < len(envs); i++ {
-				if results[i].Outcome == pulse.Unknown {
-					results[i].Err = err
-				}
+	at := p.answerKnown(envs, results)
+	if err := p.publish(ctx, envs[at:], results[at:]); err != nil {
+		err = failed("publish", err)
+		for i := at; i < len(envs); i++ {
+			if results[i].Outcome == pulse.Unknown {
+				results[i].Err = err
 			}
-			break
 		}
-		at += n
 	}
 	return results
 }

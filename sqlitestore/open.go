@@ -47,6 +47,7 @@ type Store struct {
 	prepared map[string]*sql.Stmt
 	head     *sql.Stmt
 	page     *sql.Stmt
+	states   *sql.Stmt
 
 	// owned by who holds the writer's connection
 	level synchronous
@@ -159,6 +160,9 @@ func (s *Store) prepare(ctx context.Context, opts *Options) error {
 		return err
 	}
 	if s.page, err = s.readers.PrepareContext(ctx, pageSQL); err != nil {
+		return err
+	}
+	if s.states, err = s.readers.PrepareContext(ctx, statesSQL); err != nil {
 		return err
 	}
 	return s.checkEnds(ctx)

@@ -60,7 +60,7 @@ func (s *Store) States(ctx context.Context) ([]pulse.SubscriptionState, error) {
 		return nil, fail("states", err)
 	}
 	defer s.leave()
-	states, err := scanStates(s.readers.QueryContext(context.WithoutCancel(ctx), statesSQL, s.now().UnixMicro(), ""))
+	states, err := scanStates(s.states.QueryContext(context.WithoutCancel(ctx), s.now().UnixMicro(), ""))
 	if err != nil {
 		return nil, fail("states", err)
 	}

@@ -15,7 +15,7 @@ import (
 
 const (
 	yearSubscription = "year"
-	yearBatch        = 512 // events handled in one transaction at most
+	yearBatch        = 1024 // events handled in one transaction at most
 	yearEmitters     = 512
 )
 
