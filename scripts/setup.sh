@@ -17,8 +17,14 @@ package_of() {
 	npm) echo nodejs npm ;;
 	sqlite3 | strace | curl | git | make) echo "$1" ;;
 	gcc) echo gcc libc6-dev ;;
+	postgres) echo postgresql ;;
 	*) return 1 ;;
 	esac
+}
+
+# have tells whether a program is there. Debian keeps PostgreSQL's servers beside PATH, where the tests know to look.
+have() {
+	command -v "$1" >/dev/null || { [ "$1" = postgres ] && compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
 }
 
 # needed prints the programs the build and the tests need, one a line.
@@ -45,7 +51,7 @@ command -v go >/dev/null || fail "Go is missing: install the version go.mod name
 
 missing=() packages=()
 while read -r program; do
-	command -v "$program" >/dev/null && continue
+	have "$program" && continue
 	found=$(package_of "$program") || fail "a test looks for '$program', and scripts/setup.sh does not know its Debian package: add it there."
 	missing+=("$program")
 	read -ra found <<<"$found"
@@ -55,7 +61,7 @@ done < <(needed | sort -u)
 if [ ${#missing[@]} -gt 0 ]; then
 	install_packages "${packages[@]}"
 	for program in "${missing[@]}"; do
-		command -v "$program" >/dev/null || fail "'$program' is still missing after installing ${packages[*]}."
+		have "$program" || fail "'$program' is still missing after installing ${packages[*]}."
 	done
 fi
 

@@ -1,0 +1,133 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/edupulse-live/pulse"
+)
+
+const (
+	rollbackTimeout = 5 * time.Second
+	// resolveTimeout is how long Append tries to find out what became of a unit whose answer was lost, while its caller waits.
+	resolveTimeout = 10 * time.Second
+	// repeatTries is how often a unit of repeated ids is tried that the server gave up for the sake of another transaction.
+	repeatTries = 5
+)
+
+// Append stores recs as one unit; see pulse.Store. It is one statement, unless one of the ids is stored already or is just being
+// stored by another transaction, for whose end it waits up to three seconds. When the connection is lost before the server
+// answered, Append finds out what happened by storing the same ids again; only if that fails too the error is an ErrUnknown.
+func (s *Store) Append(ctx context.Context, recs []pulse.Record) error {
+	const op = "append"
+	if err := s.enter(ctx); err != nil {
+		return fail(op, err)
+	}
+	defer s.leave()
+	if len(recs) == 0 {
+		return nil
+	}
+	if err := s.check(recs); err != nil {
+		return fail(op, err)
+	}
+	err := s.insert(ctx, recs)
+	switch {
+	case err == nil:
+		return nil
+	case hasCode(err, uniqueViolation, lockNotAvailable, deadlockDetected, serializationFailure):
+		err = s.appendRepeats(ctx, recs)
+	}
+	if lost(err) {
+		err = s.resolve(ctx, recs, err)
+	}
+	if err != nil {
+		return failSent(op, err)
+	}
+	return nil
+}
+
+// check refuses records that do not belong into this log.
+func (s *Store) check(recs []pulse.Record) error {
+	for i := range recs {
+		rec := &recs[i]
+		if rec.Origin != s.origin {
+			return fmt.Errorf("%w: event %s was made for the log %q, this one is %q: make its digests with the origin that Info gives",
+				pulse.ErrInvalid, rec.ID, rec.Origin, s.origin)
+		}
+		if n := rec.Size(); n > s.limit {
+			return fmt.Errorf("%w: event %s takes %d bytes, the limit of this log is %d", pulse.ErrTooLarge, rec.ID, n, s.limit)
+		}
+	}
+	return nil
+}
+
+// insert stores recs by one statement, or more when they are very many, that fail as a whole when one of the ids is stored.
+func (s *Store) insert(ctx context.Context, recs []pulse.Record) error {
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if len(recs) <= insertChunk {
+		buffer := s.buffers.Get().(*rows)
+		defer s.buffers.Put(buffer)
+		_, err := conn.Conn().PgConn().ExecParams(ctx, s.sql.insert, s.insertParams(buffer, recs), s.sql.types, s.sql.formats, nil).Close()
+		return err
+	}
+	batch := &pgconn.Batch{}
+	for len(recs) > 0 {
+		n := min(len(recs), insertChunk)
+		batch.ExecParams(s.sql.insert, s.insertParams(new(rows), recs[:n]), s.sql.types, s.sql.formats, nil)
+		recs = recs[n:]
+	}
+	return conn.Conn().PgConn().ExecBatch(ctx, batch).Close()
+}
+
+// insertParams are the parameters of the store's insert. They stay buffer's.
+func (s *Store) insertParams(buffer *rows, recs []pulse.Record) [][]byte {
+	return append(buffer.binary(recs), []byte(s.origin), []byte(strconv.Itoa(largest(recs))), []byte(strconv.Itoa(int(plainWait.Milliseconds()))))
+}
+
+// appendRepeats stores those of recs that are not stored yet, and compares the others.
+func (s *Store) appendRepeats(ctx context.Context, recs []pulse.Record) (err error) {
+	for range repeatTries {
+		err = s.inTx(ctx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', $1::text, true), "+syncSQL, strconv.Itoa(int(repeatWait.Milliseconds())))
+			if err != nil {
+				return err
+			}
+			return s.sql.append(ctx, pgxTx{tx}, recs)
+		})
+		if !hasCode(err, deadlockDetected, serializationFailure) {
+			return err
+		}
+	}
+	return err
+}
+
+// resolve finds out whether recs were stored, and stores them if not: the answer to storing them was lost, and with it maybe the server for
+// a moment. Who stores ids again waits for a transaction that is just storing them, so it cannot be misled by one still running.
+func (s *Store) resolve(ctx context.Context, recs []pulse.Record, cause error) error {
+	if ctx.Err() != nil {
+		return cause
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := s.appendRepeats(ctx, recs)
+		if err == nil || errors.Is(err, pulse.ErrConflict) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return cause
+		case <-time.After(pause):
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package pgstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// Errors of PostgreSQL that decide what happens next.
+const (
+	uniqueViolation      = "23505"
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+	lockNotAvailable     = "55P03"
+
+	// Raised by refuse.
+	codeFenced   = "PU001"
+	codeOrigin   = "PU002"
+	codeTooLarge = "PU003"
+)
+
+// fail says what op could not do, as one of pulse's errors. Nothing was stored, unless err says so itself.
+func fail(op string, err error) error {
+	var pg *pgconn.PgError
+	switch {
+	case ours(err):
+		return fmt.Errorf("pgstore: %s: %w", op, err)
+	case errors.As(err, &pg):
+		return fmt.Errorf("pgstore: %s: %w: %s: %w", op, kindOf(pg), explain(pg), err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("pgstore: %s: %w: nothing was done: %w", op, pulse.ErrStore, err)
+	case errors.Is(err, pgx.ErrTxClosed), errors.Is(err, sql.ErrTxDone), errors.Is(err, sql.ErrConnDone):
+		return fmt.Errorf("pgstore: %s: %w: the transaction is over: %w", op, pulse.ErrClosed, err)
+	case errors.Is(err, pgx.ErrTxCommitRollback):
+		return fmt.Errorf("pgstore: %s: %w: a statement of the transaction had failed, so it was rolled back: %w", op, pulse.ErrStore, err)
+	}
+	return fmt.Errorf("pgstore: %s: %w: the server cannot be reached: %w", op, pulse.ErrStore, err)
+}
+
+// failSent is fail for an error of something that commits by itself, and may have reached the server.
+func failSent(op string, err error) error {
+	if !lost(err) {
+		return fail(op, err)
+	}
+	return fmt.Errorf("pgstore: %s: %w: the connection was lost or the wait ended before the server answered; do it again under the same id: %w",
+		op, pulse.ErrUnknown, err)
+}
+
+// lost reports whether err leaves open if the server committed. An error that the server itself reported does not, unless it ended the
+// connection with it.
+func lost(err error) bool {
+	var pg *pgconn.PgError
+	var connecting *pgconn.ConnectError
+	switch {
+	case err == nil, ours(err), pgconn.SafeToRetry(err), errors.As(err, &connecting), errors.Is(err, errNoConnection):
+		return false
+	case errors.As(err, &pg):
+		return pg.SeverityUnlocalized == "FATAL" || pg.SeverityUnlocalized == "PANIC" || pg.Code == "40003"
+	}
+	return !errors.Is(err, pgx.ErrTxClosed) && !errors.Is(err, pgx.ErrTxCommitRollback)
+}
+
+// errNoConnection marks an error from before there was a connection to send anything on.
+var errNoConnection = errors.New("no connection")
+
+// ours tells an error that says already which of pulse's errors it is.
+func ours(err error) bool {
+	for _, target := range []error{
+		pulse.ErrInvalid, pulse.ErrTooLarge, pulse.ErrStore, pulse.ErrUnknown, pulse.ErrConflict, pulse.ErrSerialization,
+		pulse.ErrClosed, pulse.ErrFenced, pulse.ErrHeld, pulse.ErrNotFound, pulse.ErrDiverged,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasCode reports whether the server answered with one of the codes.
+func hasCode(err error, codes ...string) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return false
+	}
+	for _, code := range codes {
+		if pg.Code == code {
+			return true
+		}
+	}
+	return false
+}
+
+// kindOf is the error of pulse for an error of the server.
+func kindOf(pg *pgconn.PgError) error {
+	switch pg.Code {
+	case codeFenced:
+		return pulse.ErrFenced
+	case codeOrigin, "22021", "22P05", "22P02", "22P03", "42501":
+		return pulse.ErrInvalid
+	case codeTooLarge, "54000":
+		return pulse.ErrTooLarge
+	}
+	return pulse.ErrStore
+}
+
+// explain says in one sentence what an error of the server means and what to do.
+func explain(pg *pgconn.PgError) string {
+	switch pg.Code {
+	case codeFenced:
+		return "the lease is not the current one: stop, and take it again"
+	case codeOrigin:
+		return "the event was made for another log than " + pg.Message + ": make its digests with the origin that Info gives"
+	case codeTooLarge:
+		return "the event is larger than the limit of this log, " + pg.Message + " bytes"
+	case lockNotAvailable:
+		return "another transaction that has not ended holds what this one needs, perhaps the same event id: end it, then try again"
+	case "25P02":
+		return "an earlier statement of the transaction had failed: roll it back"
+	case "25006":
+		return "the server is read-only, a standby perhaps: use the primary"
+	case "42P01", "3F000":
+		return "the tables are not there: open a store on this database and schema first"
+	case "42501":
+		return "this role may not do that: grant it the rights on the schema"
+	case "53100":
+		return "disk full: nothing was stored; free some space and try again"
+	case "53300":
+		return "too many connections: lower the pools' sizes or use a pooler"
+	case "22021", "22P05", "22P02", "22P03":
+		return "a value is not what PostgreSQL takes: UTF-8 without zero bytes, and valid JSON"
+	case uniqueViolation:
+		return "the id is stored already: emit it outside a batch, which compares"
+	}
+	return "PostgreSQL refused"
+}

@@ -1,0 +1,169 @@
+package pgstore
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/edupulse-live/pulse"
+)
+
+const (
+	// insertChunk is the number of events one statement inserts at most: the ids that one number of event_units gives.
+	insertChunk = 4096
+
+	// plainWait is how long an insert waits for another transaction that is storing one of its ids. Generated ids never wait.
+	plainWait = 100 * time.Millisecond
+	// repeatWait is how long the lane of repeated ids does.
+	repeatWait = 3 * time.Second
+)
+
+// column is one of those that an insert fills.
+type column struct {
+	name    string
+	array   string // type of its parameter
+	element uint32 // object id of the element type
+	add     func(a *array, r *pulse.Record)
+}
+
+// columns are the parameters of the insert, in this order.
+var columns = [...]column{
+	{"event_id", "uuid[]", uuidOID, func(a *array, r *pulse.Record) { a.uuid(r.ID) }},
+	{"name", "text[]", textOID, func(a *array, r *pulse.Record) { a.string(r.Name) }},
+	{"version", "int4[]", int4OID, func(a *array, r *pulse.Record) { a.int32(r.Version) }},
+	{"source", "text[]", textOID, func(a *array, r *pulse.Record) { a.string(r.Source) }},
+	{"occurred_at", "timestamptz[]", timestamptzOID, func(a *array, r *pulse.Record) { a.time(r.OccurredAt) }},
+	{"actor_id", "uuid[]", uuidOID, func(a *array, r *pulse.Record) { a.uuidOrNull(r.Actor) }},
+	{"correlation_id", "text[]", textOID, func(a *array, r *pulse.Record) { a.stringOrNull(r.Correlation) }},
+	{"causation_id", "uuid[]", uuidOID, func(a *array, r *pulse.Record) { a.uuidOrNull(r.Causation) }},
+	{"key", "text[]", textOID, func(a *array, r *pulse.Record) { a.stringOrNull(r.Key) }},
+	{"trace", "text[]", textOID, func(a *array, r *pulse.Record) { a.stringOrNull(r.Trace) }},
+	{"fact_salt", "bytea[]", byteaOID, func(a *array, r *pulse.Record) { a.bytea(r.FactSalt[:]) }},
+	{"link_salt", "bytea[]", byteaOID, func(a *array, r *pulse.Record) { a.bytea(r.LinkSalt[:]) }},
+	{"digests", "bytea[]", byteaOID, func(a *array, r *pulse.Record) { a.bytea(r.Digests) }},
+	{"commitment", "bytea[]", byteaOID, func(a *array, r *pulse.Record) { a.bytea(r.Commitment[:]) }},
+	{"format", "int4[]", int4OID, func(a *array, r *pulse.Record) { a.int32(r.Format) }},
+	{"extensions", "json[]", jsonOID, func(a *array, r *pulse.Record) { a.bytesOrNull(r.Extensions) }},
+	{"data", "json[]", jsonOID, func(a *array, r *pulse.Record) { a.bytes(r.Data) }},
+}
+
+// Object ids of PostgreSQL's types, which never change.
+const (
+	byteaOID            = 17
+	int8OID             = 20
+	int4OID             = 23
+	textOID             = 25
+	jsonOID             = 114
+	byteaArrayOID       = 1001
+	int4ArrayOID        = 1007
+	textArrayOID        = 1009
+	timestamptzOID      = 1184
+	timestamptzArrayOID = 1185
+	uuidOID             = 2950
+	uuidArrayOID        = 2951
+	jsonArrayOID        = 199
+)
+
+// arrayOID is the object id of the arrays of an element type.
+func arrayOID(element uint32) uint32 {
+	switch element {
+	case byteaOID:
+		return byteaArrayOID
+	case int4OID:
+		return int4ArrayOID
+	case timestamptzOID:
+		return timestamptzArrayOID
+	case uuidOID:
+		return uuidArrayOID
+	case jsonOID:
+		return jsonArrayOID
+	}
+	return textArrayOID
+}
+
+// insertSQL is one statement that inserts any number of events. Its parameters are the columns, the log's name, the size of the largest event,
+// and, when it waits for a limited time, that time.
+//
+// The common table expression is evaluated once, before the first row: so the number of the unit is drawn and the settings are made in time.
+func insertSQL(onConflict string, limited bool) string {
+	n := len(columns)
+	names, params := make([]string, n), make([]string, n)
+	for i, c := range columns {
+		names[i] = c.name
+		params[i] = "$" + strconv.Itoa(i+1) + "::" + c.array
+	}
+	list := strings.Join(names, ", ")
+	origin, size := "$"+strconv.Itoa(n+1)+"::text", "$"+strconv.Itoa(n+2)+"::int4"
+	set := ""
+	if limited {
+		set = ", set_config('lock_timeout', $" + strconv.Itoa(n+3) + ", true), " + syncSQL
+	}
+	return `WITH unit AS MATERIALIZED (SELECT CASE
+		WHEN origin <> ` + origin + ` THEN @refuse('PU002', origin)
+		WHEN max_event_bytes < ` + size + ` THEN @refuse('PU003', max_event_bytes::text)
+		ELSE nextval('@event_units') END AS first` + set + ` FROM @settings)
+	INSERT INTO @events (id, ` + list + `)
+	SELECT unit.first + u.place - 1, ` + strings.ReplaceAll(list, "format", "format::smallint") + `
+	FROM unit, unnest(` + strings.Join(params, ", ") + `) WITH ORDINALITY AS u(` + list + `, place)` + onConflict
+}
+
+// syncSQL is an expression that makes the commit of the transaction durable where the server's settings would not.
+const syncSQL = `CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN set_config('synchronous_commit', 'on', true) END`
+
+const doNothing = " ON CONFLICT (event_id) DO NOTHING"
+
+// insertParams are the types and the formats of the parameters of an insert that waits for a limited time.
+func insertParams() (types []uint32, formats []int16) {
+	for _, c := range columns {
+		types, formats = append(types, arrayOID(c.element)), append(formats, 1)
+	}
+	return append(types, textOID, int4OID, textOID), append(formats, 0, 0, 0)
+}
+
+// rows are records on their way into an insert.
+type rows struct {
+	arrays [len(columns)]array
+	params [][]byte
+}
+
+func (r *rows) fill(recs []pulse.Record) {
+	for i := range columns {
+		a := &r.arrays[i]
+		a.reset()
+		for j := range recs {
+			columns[i].add(a, &recs[j])
+		}
+	}
+}
+
+// binary returns the parameters of the columns. They stay r's.
+func (r *rows) binary(recs []pulse.Record) [][]byte {
+	r.fill(recs)
+	r.params = r.params[:0]
+	for i := range columns {
+		r.params = append(r.params, r.arrays[i].binary(columns[i].element))
+	}
+	return r.params
+}
+
+// literals returns all parameters of an insert without a limited time, for any driver.
+func literals(recs []pulse.Record) []any {
+	var r rows
+	for i := range r.arrays {
+		r.arrays[i].text = true
+	}
+	r.fill(recs)
+	args := make([]any, 0, len(columns)+2)
+	for i := range r.arrays {
+		args = append(args, r.arrays[i].literal())
+	}
+	return append(args, recs[0].Origin, largest(recs))
+}
+
+// largest is the size of the largest of recs.
+func largest(recs []pulse.Record) (size int) {
+	for i := range recs {
+		size = max(size, recs[i].Size())
+	}
+	return size
+}

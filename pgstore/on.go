@@ -1,0 +1,157 @@
+package pgstore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// Tx returns an Appender that appends in a transaction of yours: what is emitted through bus.In(pgstore.Tx(tx)) exists if and only if tx
+// commits. It is one round trip for each Emit, takes no lock that other emits would wait for, and is as durable as tx.
+// Afterwards call bus.Wake, or use Do, which does all of it.
+//
+// An error of PostgreSQL dooms the transaction, as always; so does a unit of several events one of which is refused. After an ErrConflict of a
+// single event it can go on. The Appender is used by one goroutine. The log is the one in the schema "pulse"; for another
+// use the method of Schema.
+func Tx(tx pgx.Tx) pulse.Appender { return DefaultSchema.Tx(tx) }
+
+// Tx is the function Tx for the log in this schema.
+func (s Schema) Tx(tx pgx.Tx) pulse.Appender { return newUserTx(s, pgxTx{tx}) }
+
+// SQLTx is Tx for a transaction of database/sql, whatever its driver.
+func SQLTx(tx *sql.Tx) pulse.Appender { return DefaultSchema.SQLTx(tx) }
+
+// SQLTx is the function SQLTx for the log in this schema.
+func (s Schema) SQLTx(tx *sql.Tx) pulse.Appender { return newUserTx(s, sqlTx{tx}) }
+
+func newUserTx(s Schema, t transaction) *userTx {
+	return &userTx{
+		schema: s, tx: t,
+		sql: statements{appendInTx: s.sql(insertSQL(doNothing, false)), compare: s.sql(compareSQL), doom: s.sql(doomSQL)},
+	}
+}
+
+// userTx is a transaction that the store did not begin.
+type userTx struct {
+	schema Schema
+	tx     transaction
+	sql    statements // those that append needs
+}
+
+// Append is Store.Append as part of the transaction.
+func (u *userTx) Append(ctx context.Context, recs []pulse.Record) error {
+	const op = "append in your transaction"
+	if err := ctx.Err(); err != nil {
+		return fail(op, err)
+	}
+	if err := u.schema.check(); err != nil {
+		return fail(op, err)
+	}
+	if err := u.sql.append(ctx, u.tx, recs); err != nil {
+		return fail(op, notCommitted(err))
+	}
+	return nil
+}
+
+// Queue adds an event to a batch of yours, without a round trip of its own: it exists if and only if what the batch is part of commits. Batches
+// that are not sent in a transaction are one themselves. The id is valid also on an error.
+//
+// That the id is new is for the batch to find out: an id that is stored already, whatever it says, fails the batch with a unique
+// violation, as does an event of another log with an error of its own. After committing call bus.Wake.
+func Queue(ctx context.Context, batch *pgx.Batch, bus *pulse.Bus, ev pulse.Event, opts ...pulse.EmitOption) (uuid.UUID, error) {
+	return DefaultSchema.Queue(ctx, batch, bus, ev, opts...)
+}
+
+// Queue is the function Queue for the log in this schema.
+func (s Schema) Queue(ctx context.Context, batch *pgx.Batch, bus *pulse.Bus, ev pulse.Event, opts ...pulse.EmitOption) (uuid.UUID, error) {
+	return bus.In(queue{s, batch}).Emit(ctx, ev, opts...)
+}
+
+// queue appends to a batch.
+type queue struct {
+	schema Schema
+	batch  *pgx.Batch
+}
+
+// Append adds the insert of recs to the batch. It is an error of the batch if they cannot be stored.
+func (q queue) Append(_ context.Context, recs []pulse.Record) error {
+	if err := q.schema.check(); err != nil {
+		return fail("queue", err)
+	}
+	want := int64(len(recs))
+	q.batch.Queue(q.schema.sql(insertSQL("", false)), literals(recs)...).Exec(func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() != want {
+			return fail("queue", fmt.Errorf("%w: %d of %d events were stored: the log has no settings", pulse.ErrStore, tag.RowsAffected(), want))
+		}
+		return nil
+	})
+	return nil
+}
+
+// Do runs fn in a transaction on pool: what it writes through tx and emits through e exists if it returns nil, and none of it otherwise. It wakes
+// bus afterwards. When the connection is lost in COMMIT the error is an ErrUnknown.
+func Do(ctx context.Context, pool *pgxpool.Pool, bus *pulse.Bus, fn func(tx pgx.Tx, e pulse.Emitter) error) error {
+	return DefaultSchema.Do(ctx, pool, bus, fn)
+}
+
+// Do is the function Do for the log in this schema.
+func (s Schema) Do(ctx context.Context, pool *pgxpool.Pool, bus *pulse.Bus, fn func(tx pgx.Tx, e pulse.Emitter) error) error {
+	const op = "do"
+	own := error(nil) // fn's
+	err := inTx(ctx, pool, pgx.TxOptions{}, func(tx pgx.Tx) error {
+		own = fn(tx, bus.In(s.Tx(tx)))
+		return own
+	})
+	switch {
+	case own != nil:
+		return own
+	case err != nil:
+		return failSent(op, err)
+	}
+	bus.Wake()
+	return nil
+}
+
+// OnTx handles events of type E in a transaction that also remembers the delivery: what the handler writes through
+// tx happens exactly once. Emitting with the handler's context joins the transaction.
+func OnTx[E pulse.Event](fn func(ctx context.Context, tx pgx.Tx, e E) error) pulse.SubscribeOption {
+	if fn == nil {
+		return pulse.OnTx[E](nil)
+	}
+	return pulse.OnTx(func(ctx context.Context, tx pulse.Tx, e E) error {
+		own, err := unwrap(tx)
+		if err != nil {
+			return err
+		}
+		return fn(ctx, own, e)
+	})
+}
+
+// OnBatchTx handles up to max events at once whose name matches pattern, in one transaction; see OnTx and pulse.OnBatch.
+func OnBatchTx(pattern string, max int, fn func(ctx context.Context, tx pgx.Tx, ds []pulse.Delivery) error) pulse.SubscribeOption {
+	if fn == nil {
+		return pulse.OnBatchTx(pattern, max, nil)
+	}
+	return pulse.OnBatchTx(pattern, max, func(ctx context.Context, tx pulse.Tx, ds []pulse.Delivery) error {
+		own, err := unwrap(tx)
+		if err != nil {
+			return err
+		}
+		return fn(ctx, own, ds)
+	})
+}
+
+// unwrap finds the transaction of pgx, which is not there when the bus has another kind of store.
+func unwrap(tx pulse.Tx) (pgx.Tx, error) {
+	if own, ok := tx.Unwrap().(pgx.Tx); ok {
+		return own, nil
+	}
+	return nil, pulse.Unavailable(fmt.Errorf("%w: the handler is one of pgstore, but the bus has another store", pulse.ErrInvalid))
+}

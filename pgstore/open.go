@@ -1,0 +1,206 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// Options of a store. The zero value works. Origin and MaxEventBytes are for a new log.
+type Options struct {
+	// Schema is where the tables are. Default "pulse". It is created when it is not there.
+	Schema Schema
+	// Origin is the name of the log, part of every digest. Default "pulse/" and a random UUID. For an existing log it may
+	// be left empty; another one than the log's is an error.
+	Origin string
+	// MaxEventBytes is the size limit of one event, as Envelope.Size counts. Default 512 KiB. An existing log keeps its own.
+	MaxEventBytes int
+}
+
+const (
+	defaultMaxBytes = 512 << 10
+	// defaultConnections is the size of the store's own pool, unless the DSN says pool_max_conns.
+	defaultConnections = 16
+)
+
+// Store is a log in PostgreSQL. Its methods may be called concurrently.
+type Store struct {
+	pool    *pgxpool.Pool
+	ownPool bool
+	schema  Schema
+	origin  string
+	limit   int
+	sql     statements
+	buffers sync.Pool     // of *rows
+	room    chan struct{} // holds a token for each open Transact: some connections always stay for others
+
+	sequencer sequencer
+	pageRows  atomic.Int64 // how many rows of the log made up the size of a page lately
+	advances  atomic.Int64
+
+	mu     sync.Mutex
+	closed bool
+	calls  sync.WaitGroup // running methods; grows under mu while not closed
+}
+
+// A Store has every ability that a store can have.
+var (
+	_ pulse.Store         = (*Store)(nil)
+	_ pulse.Transactor    = (*Store)(nil)
+	_ pulse.Leases        = (*Store)(nil)
+	_ pulse.Subscriptions = (*Store)(nil)
+	_ pulse.Deliveries    = (*Store)(nil)
+	_ pulse.Indexer       = (*Store)(nil)
+)
+
+// Open opens the store on the database that dsn names, a URL or key=value pairs as pgxpool.ParseConfig takes them, with a pool of
+// connections of its own. A nil opts means the defaults. Tables are created, or brought to this version, when
+// needed. The caller closes the store.
+func Open(ctx context.Context, dsn string, opts *Options) (*Store, error) {
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, fail("open", fmt.Errorf("%w: %w", pulse.ErrInvalid, err))
+	}
+	if !strings.Contains(dsn, "default_query_exec_mode") {
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind every pooler
+	}
+	if !strings.Contains(dsn, "pool_max_conns") {
+		config.MaxConns = defaultConnections
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fail("open", err)
+	}
+	s, err := open(ctx, pool, opts)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	s.ownPool = true
+	return s, nil
+}
+
+// OpenPool is Open with a pool of yours, which stays open when the store is closed. It should have four connections or more.
+func OpenPool(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
+	return open(ctx, pool, opts)
+}
+
+func open(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	s := &Store{pool: pool, schema: opts.Schema}
+	if s.schema == "" {
+		s.schema = DefaultSchema
+	}
+	if err := s.schema.check(); err != nil {
+		return nil, fail("open", err)
+	}
+	s.sql = newStatements(s.schema)
+	s.buffers.New = func() any { return new(rows) }
+	s.room = make(chan struct{}, max(1, int(pool.Config().MaxConns)-2))
+	s.sequencer.init()
+	s.pageRows.Store(maxPage)
+	if err := s.prepare(ctx, opts); err != nil {
+		return nil, fail("open", err)
+	}
+	return s, nil
+}
+
+// prepare brings the tables to this version and reads what is constant about the log.
+func (s *Store) prepare(ctx context.Context, opts *Options) error {
+	if err := s.migrate(ctx, opts); err != nil {
+		return err
+	}
+	err := s.pool.QueryRow(ctx, s.schema.sql("SELECT origin, max_event_bytes FROM @settings")).Scan(&s.origin, &s.limit)
+	if err != nil {
+		return err
+	}
+	if opts.Origin != "" && opts.Origin != s.origin {
+		return fmt.Errorf("%w: the log in schema %s is named %q, not %q: give its own name or none", pulse.ErrInvalid, s.schema, s.origin, opts.Origin)
+	}
+	return nil
+}
+
+// Close waits for running calls, functions given to Transact among them, and closes the store's own pool. Every later call returns
+// ErrClosed; a second Close does nothing.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.calls.Wait()
+	if s.ownPool {
+		s.pool.Close()
+	}
+	return nil
+}
+
+// enter begins a call of a method, unless the store is closed or the caller has gone. leave ends it.
+func (s *Store) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("%w: the store was closed: close it after all that use it", pulse.ErrClosed)
+	}
+	s.calls.Add(1)
+	return nil
+}
+
+func (s *Store) leave() { s.calls.Done() }
+
+// acquire takes a connection of the pool. The caller releases it.
+func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, errors.Join(errNoConnection, err)
+	}
+	return conn, nil
+}
+
+// statements are those that are used often, for the store's schema.
+type statements struct {
+	insert         string // waits plainWait for who stores the same id
+	appendInTx     string
+	compare        string
+	tick           string
+	head, page     string
+	lookup, reach  string
+	fence, current string // fence until the end of the transaction, or at the moment only
+	doom           string
+
+	types   []uint32 // object ids of the parameters of insert
+	formats []int16  // their formats
+}
+
+func newStatements(schema Schema) statements {
+	types, formats := insertParams()
+	return statements{
+		types: types, formats: formats,
+		insert:     schema.sql(insertSQL("", true)),
+		appendInTx: schema.sql(insertSQL(doNothing, false)),
+		compare:    schema.sql(compareSQL),
+		tick:       schema.sql(tickSQL),
+		head:       schema.sql(headSQL),
+		page:       schema.sql(pageSQL),
+		lookup:     schema.sql(lookupSQL),
+		reach:      schema.sql(reachSQL),
+		fence:      schema.sql(fenceSQL),
+		current:    schema.sql(strings.Replace(fenceSQL, "FOR KEY SHARE OF l", "", 1)),
+		doom:       schema.sql(doomSQL),
+	}
+}

@@ -1,0 +1,213 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// timelineSQL is the timeline the server writes now. pg_control_checkpoint lags behind it.
+const timelineSQL = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+
+// tickSQL gives positions to the events that became visible since the last tick, whose snapshot the caller knows: n and the epoch of the
+// transaction ids, and of the snapshot xmax and the transactions in progress. An event became visible if its transaction had not
+// begun at the last tick (xid >= xmax) or was in progress then (xid in xip); two conditions, each by a range of the index.
+//
+// All of it is one statement with one snapshot, which is what the next tick begins from. The row in ticks is inserted first, so that
+// of two sequencers one inserts nothing. When the caller's tick is not the last one, or the cluster or its timeline is
+// another, nothing happens.
+const tickSQL = `WITH place AS MATERIALIZED (
+	SELECT s.epoch, s.xid_epoch, s.system_identifier = c.system_identifier AS same_cluster, s.timeline = ` + timelineSQL + ` AS same_timeline
+	FROM @settings s, pg_control_system() c
+), last AS MATERIALIZED (
+	SELECT n, head, snap FROM @ticks ORDER BY n DESC LIMIT 1
+), due AS MATERIALIZED (
+	SELECT last.n, last.head FROM last, place WHERE last.n = $1 AND xid_epoch = $2 AND same_cluster AND same_timeline
+), fresh AS MATERIALIZED (
+	SELECT e.id FROM @events e WHERE e.epoch = $2 AND e.xid >= $3 AND EXISTS (SELECT FROM due)
+	UNION ALL
+	SELECT e.id FROM @events e WHERE e.epoch = $2 AND e.xid = ANY ($4) AND EXISTS (SELECT FROM due)
+), ticked AS (
+	INSERT INTO @ticks (n, head, snap)
+	SELECT due.n + 1, due.head + f.events, pg_current_snapshot() FROM due, (SELECT count(*) AS events FROM fresh) f WHERE f.events > 0
+	ON CONFLICT (n) DO NOTHING RETURNING n, head, snap
+), placed AS (
+	INSERT INTO @positions (position, event)
+	SELECT due.head + row_number() OVER (ORDER BY f.id), f.id FROM due, fresh f WHERE EXISTS (SELECT FROM ticked)
+)
+SELECT p.epoch, p.xid_epoch, p.same_cluster, p.same_timeline, EXISTS (SELECT FROM due), EXISTS (SELECT FROM fresh), EXISTS (SELECT FROM ticked),
+	coalesce(t.n, l.n), coalesce(t.head, l.head), coalesce(t.snap, l.snap)::text
+FROM place p, last l LEFT JOIN ticked t ON true`
+
+// planSQL keeps the planner from mistakes that statistics older than the newest events lead it to, and makes the positions durable
+// before anybody sees them. It is for the transaction of the tick only.
+const planSQL = `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true), ` + syncSQL
+
+const (
+	// keptTicks is how many ticks are left behind the last one, for people who look. Older ones are taken away now and then.
+	keptTicks  = 512
+	pruneEvery = 256
+
+	// maxCollisions is how often in a row a sequencer may lose against others by an error.
+	maxCollisions = 100
+)
+
+// sequencer is what a store remembers of the last tick it knows. Others may have ticked since.
+type sequencer struct {
+	turn chan struct{} // holds a token while nobody ticks
+
+	// Owned by who has the token.
+	n          int64
+	xidEpoch   int64
+	xmax, xips string // of the snapshot; xips as an array literal
+}
+
+func (q *sequencer) init() {
+	q.turn = make(chan struct{}, 1)
+	q.turn <- struct{}{}
+	q.n, q.xmax, q.xips = -1, "0", "{}"
+}
+
+// remember takes over a tick that was read.
+func (q *sequencer) remember(t *tick) error {
+	parts := strings.Split(t.snap, ":") // xmin:xmax:xip,xip,…
+	if len(parts) != 3 {
+		return fmt.Errorf("%w: the snapshot %q of tick %d is not one", pulse.ErrStore, t.snap, t.n)
+	}
+	q.n, q.xidEpoch, q.xmax, q.xips = t.n, t.xidEpoch, parts[1], "{"+parts[2]+"}"
+	return nil
+}
+
+// tick is what the statement answers.
+type tick struct {
+	epoch, xidEpoch           int64
+	sameCluster, sameTimeline bool
+	due                       bool // what the sequencer knew was the last tick
+	fresh                     bool // there were events without a position
+	ticked                    bool // they have got one
+	n, head                   int64
+	snap                      string
+}
+
+// Info describes the log; see pulse.Store. It is one statement and one round trip, and writes only if there are new events.
+func (s *Store) Info(ctx context.Context) (pulse.Info, error) {
+	const op = "info"
+	if err := s.enter(ctx); err != nil {
+		return pulse.Info{}, fail(op, err)
+	}
+	defer s.leave()
+	t, err := s.sequence(ctx)
+	if err != nil {
+		return pulse.Info{}, fail(op, err)
+	}
+	return pulse.Info{Origin: s.origin, Epoch: int(t.epoch), Head: pulse.Position(t.head), MaxBytes: s.limit}, nil
+}
+
+// sequence gives all events that are committed when it is called their positions, and returns the last tick.
+func (s *Store) sequence(ctx context.Context) (tick, error) {
+	select {
+	case <-ctx.Done():
+		return tick{}, ctx.Err()
+	case <-s.sequencer.turn:
+	}
+	defer func() { s.sequencer.turn <- struct{}{} }()
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return tick{}, err
+	}
+	defer conn.Release()
+	first := int64(-1) // the last tick when we came
+	for collisions := 0; ; {
+		t, err := s.tick(ctx, conn.Conn())
+		if hasCode(err, serializationFailure) && collisions < maxCollisions { // the database's default isolation is not READ COMMITTED
+			collisions++
+			continue
+		}
+		if err != nil {
+			return t, err
+		}
+		if again, err := s.settleTick(ctx, conn.Conn(), &t); err != nil || again {
+			if err != nil {
+				return t, err
+			}
+			continue
+		}
+		if first < 0 {
+			first = t.n
+		}
+		// Who made the tick after the next one had not begun when we came: it saw all that was committed then.
+		if t.ticked || t.due && !t.fresh || t.n >= first+2 {
+			s.prune(ctx, conn.Conn(), &t)
+			return t, nil
+		}
+	}
+}
+
+// settleTick remembers t and deals with a cluster that is not what it was. again is true when the tick has to be repeated for it.
+func (s *Store) settleTick(ctx context.Context, conn *pgx.Conn, t *tick) (again bool, err error) {
+	switch {
+	case !t.sameCluster:
+		return false, fmt.Errorf("%w: the database was restored or copied into another cluster, where transaction ids mean nothing: "+
+			"make sure that only one copy is written to, then call Reconcile", pulse.ErrDiverged)
+	case !t.sameTimeline:
+		return true, s.failedOver(ctx, conn)
+	}
+	return false, s.sequencer.remember(t)
+}
+
+// tick carries out the statement. The caller has the token.
+func (s *Store) tick(ctx context.Context, conn *pgx.Conn) (t tick, err error) {
+	q := &s.sequencer
+	batch := &pgconn.Batch{}
+	batch.ExecParams(planSQL, nil, nil, nil, nil)
+	batch.ExecParams(s.sql.tick, [][]byte{
+		strconv.AppendInt(nil, q.n, 10), strconv.AppendInt(nil, q.xidEpoch, 10), []byte(q.xmax), []byte(q.xips),
+	}, nil, nil, nil)
+	results, err := conn.PgConn().ExecBatch(ctx, batch).ReadAll()
+	if err != nil {
+		return t, err
+	}
+	if len(results) != 2 || len(results[1].Rows) != 1 {
+		return t, fmt.Errorf("%w: the log has no ticks or no settings: its tables were changed by others", pulse.ErrStore)
+	}
+	return t, t.scan(results[1].Rows[0])
+}
+
+// scan reads the answer, which is text.
+func (t *tick) scan(row [][]byte) (err error) {
+	number := func(into *int64, text []byte) {
+		if err == nil {
+			*into, err = strconv.ParseInt(string(text), 10, 64)
+		}
+	}
+	number(&t.epoch, row[0])
+	number(&t.xidEpoch, row[1])
+	number(&t.n, row[7])
+	number(&t.head, row[8])
+	for i, into := range []*bool{&t.sameCluster, &t.sameTimeline, &t.due, &t.fresh, &t.ticked} {
+		*into = string(row[2+i]) == "t"
+	}
+	t.snap = string(row[9])
+	return err
+}
+
+// failedOver begins a new epoch: a standby was promoted. Transaction ids go on, and with them the last tick.
+func (s *Store) failedOver(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, s.schema.sql("UPDATE @settings SET epoch = epoch + 1, timeline = "+timelineSQL+" WHERE timeline <> "+timelineSQL))
+	return err
+}
+
+// prune takes old ticks away. What is left of them harms nobody, so that errors do not matter.
+func (s *Store) prune(ctx context.Context, conn *pgx.Conn, t *tick) {
+	if !t.ticked || t.n%pruneEvery != 0 {
+		return
+	}
+	// Bounded below, so as not to walk through what was taken away but is kept by somebody's old snapshot.
+	_, _ = conn.Exec(ctx, s.schema.sql("DELETE FROM @ticks WHERE n > $1 AND n <= $2"), t.n-keptTicks-8*pruneEvery, t.n-keptTicks)
+}

@@ -1,0 +1,169 @@
+package pgstore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// transaction is a transaction by whatever driver.
+type transaction interface {
+	exec(ctx context.Context, sql string, args ...any) (rows int64, err error)
+	query(ctx context.Context, sql string, args ...any) (cursor, error)
+}
+
+// cursor is a result being read.
+type cursor interface {
+	Next() bool
+	Scan(into ...any) error
+	Err() error
+	Close()
+}
+
+// pgxTx is a transaction of pgx. Its statements are not prepared: each is one round trip.
+type pgxTx struct{ tx pgx.Tx }
+
+func (t pgxTx) exec(ctx context.Context, sql string, args ...any) (int64, error) {
+	tag, err := t.tx.Exec(ctx, sql, append([]any{pgx.QueryExecModeExec}, args...)...)
+	return tag.RowsAffected(), err
+}
+
+func (t pgxTx) query(ctx context.Context, sql string, args ...any) (cursor, error) {
+	return t.tx.Query(ctx, sql, append([]any{pgx.QueryExecModeExec}, args...)...)
+}
+
+// sqlTx is a transaction of database/sql.
+type sqlTx struct{ tx *sql.Tx }
+
+func (t sqlTx) exec(ctx context.Context, sql string, args ...any) (int64, error) {
+	res, err := t.tx.ExecContext(ctx, sql, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+func (t sqlTx) query(ctx context.Context, sql string, args ...any) (cursor, error) {
+	rows, err := t.tx.QueryContext(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return sqlRows{rows}, nil
+}
+
+type sqlRows struct{ *sql.Rows }
+
+func (r sqlRows) Close() { _ = r.Rows.Close() }
+
+// doomSQL makes sure that the transaction cannot commit.
+const doomSQL = "SELECT @refuse('PU004', 'an event of a unit was refused, so that the transaction cannot commit')"
+
+// append stores those of recs in t that are not stored yet, and compares the others. After an error t can only be rolled back, or holds
+// nothing of recs.
+func (s *statements) append(ctx context.Context, t transaction, recs []pulse.Record) error {
+	if err := sameOrigin(recs); err != nil {
+		return err
+	}
+	inserted := int64(0)
+	for rest := recs; len(rest) > 0; {
+		part := rest[:min(len(rest), insertChunk)]
+		rest = rest[len(part):]
+		n, err := t.exec(ctx, s.appendInTx, literals(part)...)
+		if err != nil {
+			return err
+		}
+		inserted += n
+		if n == int64(len(part)) {
+			continue
+		}
+		if err := s.compareAll(ctx, t, part); err != nil {
+			if inserted > 0 { // they must not be committed by somebody who overlooks the error
+				_, _ = t.exec(ctx, s.doom)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// sameOrigin refuses records that cannot be of one log.
+func sameOrigin(recs []pulse.Record) error {
+	for i := range recs {
+		if recs[i].Origin != recs[0].Origin {
+			return fmt.Errorf("%w: event %s was made for the log %q, the one before for %q: make all digests with the origin that Info gives",
+				pulse.ErrInvalid, recs[i].ID, recs[i].Origin, recs[0].Origin)
+		}
+	}
+	return nil
+}
+
+// compareSQL reads what Record.Repeats compares, in types that every driver knows.
+const compareSQL = `SELECT e.event_id::text, e.name, e.version, e.source, coalesce(e.key, ''), coalesce(e.actor_id::text, ''),
+	(extract(epoch FROM e.occurred_at) * 1000000)::int8, coalesce(e.data::text, ''), coalesce(e.extensions::text, ''), coalesce(p.position, 0)
+	FROM @events e LEFT JOIN @positions p ON p.event = e.id WHERE e.event_id = ANY ($1::uuid[])`
+
+// compareChunk is how many events are compared at a time, for the sake of memory.
+const compareChunk = 64
+
+// compareAll finds out whether those of recs that were stored already say the same. The rows just inserted do.
+func (s *statements) compareAll(ctx context.Context, t transaction, recs []pulse.Record) error {
+	for len(recs) > 0 {
+		part := recs[:min(len(recs), compareChunk)]
+		recs = recs[len(part):]
+		stored, err := s.stored(ctx, t, part)
+		if err != nil {
+			return err
+		}
+		for i := range part {
+			env := stored[part[i].ID]
+			if env == nil {
+				return fmt.Errorf("%w: event %s is neither stored nor could it be: the index of event ids is damaged", pulse.ErrStore, part[i].ID)
+			}
+			if !part[i].Repeats(env) {
+				return &pulse.ConflictError{ID: env.ID, Position: env.Position}
+			}
+		}
+	}
+	return nil
+}
+
+// stored reads what is compared of the events with the ids of recs.
+func (s *statements) stored(ctx context.Context, t transaction, recs []pulse.Record) (map[uuid.UUID]*pulse.Envelope, error) {
+	ids := array{text: true}
+	ids.reset()
+	for i := range recs {
+		ids.uuid(recs[i].ID)
+	}
+	rows, err := t.query(ctx, s.compare, ids.literal())
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := make(map[uuid.UUID]*pulse.Envelope, len(recs))
+	for rows.Next() {
+		var e pulse.Envelope
+		var id, actor, data, extensions string
+		var micros, position int64
+		if err := rows.Scan(&id, &e.Name, &e.Version, &e.Source, &e.Key, &actor, &micros, &data, &extensions, &position); err != nil {
+			return nil, err
+		}
+		if e.ID, err = uuid.Parse(id); err != nil {
+			return nil, err
+		}
+		if actor != "" {
+			if e.Actor, err = uuid.Parse(actor); err != nil {
+				return nil, err
+			}
+		}
+		e.OccurredAt, e.Position = time.UnixMicro(micros), pulse.Position(position)
+		e.Data, e.Extensions = []byte(data), []byte(extensions)
+		all[e.ID] = &e
+	}
+	return all, rows.Err()
+}
