@@ -21,11 +21,14 @@ import (
 	"github.com/edupulse-live/pulse/storetest"
 )
 
-// G5, G12: writers with locks, rollbacks, savepoints and transactions that stay open; two sequencers; a reader beside them.
+// G5, G12: writers with locks, rollbacks, savepoints and transactions that stay open; four sequencers; a reader beside them.
 func TestSequencerMissesAndInvertsNothing(t *testing.T) {
 	dsn := newDatabase(t)
 	s := &sequenced{
-		T: t, stores: [2]*pgstore.Store{openStore(t, dsn), openStore(t, dsn)}, pool: openPool(t, dsn, "20"), seed: rand.Uint64(),
+		T: t, pool: openPool(t, dsn, "20"), seed: rand.Uint64(),
+	}
+	for i := range s.stores {
+		s.stores[i] = openStore(t, dsn)
 	}
 	s.origin = originOf(t, s.stores[0])
 	t.Logf("seed %d", s.seed)
@@ -51,7 +54,7 @@ const sequencedKeys = 6
 
 type sequenced struct {
 	*testing.T
-	stores [2]*pgstore.Store
+	stores [4]*pgstore.Store
 	pool   *pgxpool.Pool
 	origin string
 	seed   uint64
