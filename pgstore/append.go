@@ -74,6 +74,9 @@ func (s *Store) insert(ctx context.Context, recs []pulse.Record) error {
 		return err
 	}
 	defer conn.Release()
+	if err := sendable(ctx, conn.Conn()); err != nil {
+		return err
+	}
 	if len(recs) <= insertChunk {
 		buffer := s.buffers.Get().(*rows)
 		defer s.buffers.Put(buffer)

@@ -56,14 +56,40 @@ func failSent(op string, err error) error {
 // connection with it.
 func lost(err error) bool {
 	var pg *pgconn.PgError
+	var early *beforeCommit
 	var connecting *pgconn.ConnectError
 	switch {
-	case err == nil, ours(err), pgconn.SafeToRetry(err), errors.As(err, &connecting), errors.Is(err, errNoConnection):
+	case err == nil, ours(err), errors.As(err, &early), errors.As(err, &connecting), errors.Is(err, errNoConnection):
 		return false
 	case errors.As(err, &pg):
 		return pg.SeverityUnlocalized == "FATAL" || pg.SeverityUnlocalized == "PANIC" || pg.Code == "40003"
 	}
 	return !errors.Is(err, pgx.ErrTxClosed) && !errors.Is(err, pgx.ErrTxCommitRollback)
+}
+
+// notCommitted marks an error from before anything that commits was sent: whatever it is, nothing was stored. pgconn.SafeToRetry would say
+// so too, but it says it as well of a connection that was lost while the answer to COMMIT was awaited.
+func notCommitted(err error) error {
+	if ours(err) {
+		return err
+	}
+	return &beforeCommit{err}
+}
+
+// beforeCommit is an error from before COMMIT.
+type beforeCommit struct{ error }
+
+func (e *beforeCommit) Unwrap() error { return e.error }
+
+// sendable returns an error when nothing can be sent on conn any more.
+func sendable(ctx context.Context, conn *pgx.Conn) error {
+	if err := ctx.Err(); err != nil {
+		return notCommitted(err)
+	}
+	if conn.IsClosed() {
+		return notCommitted(errNoConnection)
+	}
+	return nil
 }
 
 // errNoConnection marks an error from before there was a connection to send anything on.

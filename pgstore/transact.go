@@ -31,8 +31,8 @@ func inTx(ctx context.Context, pool *pgxpool.Pool, opts pgx.TxOptions, fn func(t
 	if err := fn(tx); err != nil {
 		return notCommitted(err)
 	}
-	if err := ctx.Err(); err != nil {
-		return notCommitted(err)
+	if err := sendable(ctx, tx.Conn()); err != nil {
+		return err
 	}
 	over = true
 	return tx.Commit(ctx)
@@ -44,20 +44,6 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 	defer cancel()
 	_ = tx.Rollback(ctx)
 }
-
-// notCommitted marks an error from before COMMIT: whatever it is, nothing was stored.
-func notCommitted(err error) error {
-	if ours(err) {
-		return err
-	}
-	return &beforeCommit{err}
-}
-
-// beforeCommit is an error from before COMMIT.
-type beforeCommit struct{ error }
-
-func (e *beforeCommit) Unwrap() error     { return e.error }
-func (e *beforeCommit) SafeToRetry() bool { return true }
 
 // relax lets the commit of tx not wait for the disk: it survives the process, and after a crash of the server an older state may come back.
 func relax(ctx context.Context, tx pgx.Tx) error {

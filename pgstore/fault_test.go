@@ -1,0 +1,295 @@
+package pgstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/pgstore"
+)
+
+// G1, G2: the server is killed again and again; what was acknowledged is there, once, and what was refused is not.
+func TestKilledServer(t *testing.T) {
+	srv, err := startServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := srv.remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := openStore(t, srv.dsn())
+	bus := openBus(t, s)
+	c := &chaos{T: t, bus: bus, outcomes: map[uuid.UUID]error{}}
+	stop := make(chan struct{})
+	var emitters sync.WaitGroup
+	for range 8 {
+		emitters.Go(func() { c.emit(stop) })
+	}
+	emitters.Go(func() { c.tick(s, stop) })
+	for range 3 {
+		before := c.acked.Load()
+		eventually(t, "events are acknowledged", func() bool { return c.acked.Load() > before+100 })
+		if err := srv.signal(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if err := srv.restart(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := c.acked.Load()
+	eventually(t, "events are acknowledged after the last restart", func() bool { return c.acked.Load() > before+100 })
+	close(stop)
+	emitters.Wait()
+	c.check(s)
+}
+
+// restart starts the server anew once its last processes have ended.
+func (s *server) restart() (err error) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if err = s.start(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+type chaos struct {
+	*testing.T
+	bus   *pulse.Bus
+	acked atomic.Int64
+
+	mu       sync.Mutex
+	outcomes map[uuid.UUID]error
+}
+
+func (c *chaos) emit(stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		id, err := c.bus.Emit(c.Context(), lesson())
+		c.mu.Lock()
+		c.outcomes[id] = err
+		c.mu.Unlock()
+		if err == nil {
+			c.acked.Add(1)
+		} else {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+}
+
+func (c *chaos) tick(s *pgstore.Store, stop <-chan struct{}) {
+	head := pulse.Position(0)
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(time.Millisecond):
+		}
+		i, err := s.Info(c.Context())
+		if err == nil && i.Head < head {
+			c.Errorf("the head went from %d back to %d", head, i.Head)
+		}
+		head = max(head, i.Head)
+	}
+}
+
+func (c *chaos) check(s *pgstore.Store) {
+	unknown, refused := 0, 0
+	for _, env := range readAll(c, s) {
+		err, known := c.outcomes[env.ID]
+		if !known {
+			c.Errorf("the event at %d is there twice, or nobody emitted it", env.Position)
+		}
+		if err != nil && !errors.Is(err, pulse.ErrUnknown) {
+			c.Errorf("the event at %d is there although the error was: %v", env.Position, err)
+		}
+		delete(c.outcomes, env.ID)
+	}
+	for id, err := range c.outcomes {
+		switch {
+		case err == nil:
+			c.Errorf("event %s was acknowledged and is lost", id)
+		case errors.Is(err, pulse.ErrUnknown):
+			unknown++
+		default:
+			refused++
+		}
+	}
+	c.Logf("%d events acknowledged; of those that were not, %d refused, %d unknown and not there", c.acked.Load(), refused, unknown)
+}
+
+// proxy passes connections on to a server, and can cut one at the worst moment.
+type proxy struct {
+	listener net.Listener
+	server   string
+	conns    sync.WaitGroup
+
+	// cut: when armed, the next answer of the server to what was sent after is not passed on; all connections are cut instead.
+	armed atomic.Bool
+	cuts  atomic.Int64
+}
+
+func startProxy(t *testing.T, server string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{listener: l, server: server}
+	p.conns.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			p.conns.Go(func() { p.serve(client) })
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); p.conns.Wait() })
+	return p
+}
+
+func (p *proxy) serve(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", p.server)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	p.conns.Go(func() {
+		_, _ = io.Copy(server, client)
+		_ = server.Close()
+	})
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buf)
+		if err != nil {
+			return
+		}
+		if p.armed.CompareAndSwap(true, false) { // the server has done what it was asked for, and nobody will know
+			p.cuts.Add(1)
+			return
+		}
+		if _, err := client.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// throughProxy returns the DSN of a new database and a DSN that leads there through a proxy.
+func throughProxy(t *testing.T) (direct, proxied string, p *proxy) {
+	t.Helper()
+	direct = newDatabase(t)
+	c, err := pgx.ParseConfig(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = startProxy(t, net.JoinHostPort(c.Host, fmt.Sprint(c.Port)))
+	port := p.listener.Addr().(*net.TCPAddr).Port
+	return direct, fmt.Sprintf("host=127.0.0.1 port=%d user=%s password='%s' dbname=%s sslmode=disable", port, c.User, c.Password, c.Database), p
+}
+
+// G2: the answer to an append is lost, and the append finds out what happened.
+func TestLostAnswers(t *testing.T) {
+	_, proxied, p := throughProxy(t)
+	s := openStore(t, proxied)
+	origin := originOf(t, s)
+	want := 0
+	for n := range 5 {
+		for _, recs := range [][]pulse.Record{lessons(origin, 1), lessons(origin, n+2)} {
+			p.armed.Store(true)
+			appendTo(t, s, recs...)
+			appendTo(t, s, recs...)
+			want += len(recs)
+		}
+	}
+	if got := len(readAll(t, s)); got != want || p.cuts.Load() < 10 {
+		t.Fatalf("%d events, want %d; %d answers were lost", got, want, p.cuts.Load())
+	}
+}
+
+// G2: the answer to COMMIT is lost: nobody can know, and the error says so. Emitting the same id again is safe.
+func TestLostCommits(t *testing.T) {
+	direct, proxied, p := throughProxy(t)
+	s, pool := openStore(t, proxied), openPool(t, proxied, "4")
+	bus := openBus(t, s)
+	rec := lessons(originOf(t, s), 1)[0]
+	err := s.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
+		defer p.armed.Store(true)
+		return tx.Append(ctx, []pulse.Record{rec})
+	})
+	wantError(t, err, pulse.ErrUnknown, "under the same id")
+	id := uuid.Nil
+	err = pgstore.Do(t.Context(), pool, bus, func(_ pgx.Tx, e pulse.Emitter) (err error) {
+		defer p.armed.Store(true)
+		id, err = e.Emit(t.Context(), lesson())
+		return err
+	})
+	wantError(t, err, pulse.ErrUnknown, "under the same id")
+	appendTo(t, s, rec)
+	if _, err := bus.Emit(t.Context(), lesson(), pulse.ID(id)); err != nil {
+		t.Fatal(err)
+	}
+	if envs := readAll(t, openStore(t, direct)); len(envs) != 2 {
+		t.Fatalf("%d events, want 2", len(envs))
+	}
+}
+
+// The connection breaks before COMMIT is sent: nothing is stored, and that is known.
+func TestBrokenBeforeCommit(t *testing.T) {
+	dsn := newDatabase(t)
+	s, pool := openStore(t, dsn), openPool(t, dsn, "2")
+	origin := originOf(t, s)
+	err := s.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
+		if err := tx.Append(ctx, lessons(origin, 1)); err != nil {
+			return err
+		}
+		own := tx.Unwrap().(pgx.Tx)
+		run(t, pool, "SELECT pg_terminate_backend($1)", number(t, own, "SELECT pg_backend_pid()::int8"))
+		err := tx.Append(ctx, lessons(origin, 1))
+		wantError(t, err, pulse.ErrStore)
+		return nil // careless
+	})
+	wantError(t, err, pulse.ErrStore)
+	if errors.Is(err, pulse.ErrUnknown) {
+		t.Fatalf("nothing can have been stored, but the error is %v", err)
+	}
+	if head := info(t, s).Head; head != 0 {
+		t.Fatalf("%d events are stored", head)
+	}
+}
+
+// The server is not there: errors say that nothing was stored.
+func TestNoServer(t *testing.T) {
+	_, proxied, p := throughProxy(t)
+	s := openStore(t, proxied)
+	origin := originOf(t, s)
+	_ = p.listener.Close()
+	p.armed.Store(true)
+	_, _ = s.Info(t.Context()) // cuts the connection
+	err := s.Append(t.Context(), lessons(origin, 1))
+	wantError(t, err, pulse.ErrStore)
+	if errors.Is(err, pulse.ErrUnknown) {
+		t.Fatalf("nothing can have been stored, but the error is %v", err)
+	}
+	if _, err := pgstore.Open(t.Context(), proxied, nil); !errors.Is(err, pulse.ErrStore) {
+		t.Fatalf("open: %v", err)
+	}
+}
