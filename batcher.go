@@ -181,5 +181,5 @@ func (b *batcher) write(units []*unit, buf []Record) []Record {
 
 // recordsFault reports whether err is about a record, not about the store: then its neighbours may pass without it.
 func recordsFault(err error) bool {
-	return errors.Is(err, ErrConflict) || errors.Is(err, ErrInvalid) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrSerialization)
+	return errors.Is(err, ErrBusy) || errors.Is(err, ErrConflict) || errors.Is(err, ErrInvalid) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrSerialization)
 }

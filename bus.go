@@ -30,6 +30,7 @@ type Bus struct {
 	limit  int // size limit of one event, bytes
 
 	batch  *batcher
+	given  *batcher // of events whose id the caller gave: they may have to wait for who is storing the same, others must not
 	shapes shapeCache
 	head   headSignal
 	saved  chan struct{} // has room for one: a subscription saved its progress, for Drain
@@ -85,6 +86,7 @@ func New(store Store, opts *Options) (*Bus, error) {
 	}
 	b.head.init()
 	b.batch = newBatcher(store, b.head.poke)
+	b.given = newBatcher(store, b.head.poke)
 	return b, nil
 }
 
@@ -109,6 +111,7 @@ func (b *Bus) Close() error {
 		<-stopped
 	}
 	b.batch.close()
+	b.given.close()
 	return nil
 }
 

@@ -113,6 +113,9 @@ func (b *Bus) emit(ctx context.Context, to Appender, evs []Event, opts []EmitOpt
 	case o.idGiven && len(evs) > 1:
 		return ids, fmt.Errorf("emit: %w: one id was given for %d events: emit them one by one", ErrInvalid, len(evs))
 	}
+	if o.idGiven && to == Appender(b.batch) {
+		to = b.given
+	}
 	b.inherit(ctx, &o)
 	recs := make([]Record, len(evs))
 	for i, ev := range evs {

@@ -24,6 +24,9 @@ var (
 	ErrUnknown = errors.New("outcome unknown")
 	// ErrConflict: the id is taken by an event that says something else.
 	ErrConflict = errors.New("event id already used")
+	// ErrBusy: another transaction that has not ended is storing the same id, and the store does not wait any longer. The event is
+	// not stored; emitting it again is safe.
+	ErrBusy = errors.New("busy with another transaction")
 	// ErrClosed: the bus, the store or the transaction is closed.
 	ErrClosed = errors.New("closed")
 	// ErrFenced: another instance took over the lease, or the subscription was changed meanwhile.

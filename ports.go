@@ -14,7 +14,7 @@ type Store interface {
 	// It does not retry, keeps nothing of recs, and may run concurrently. A record whose id is stored
 	// already and that Repeats what is stored is no error and changes nothing; one that says something else
 	// fails the unit with a ConflictError. A record of another Origin fails it with ErrInvalid, one over MaxBytes with
-	// ErrTooLarge. When the outcome is not known the error is an ErrUnknown, after Close an ErrClosed; every other error means nothing was stored.
+	// ErrTooLarge. When another transaction is just storing one of the ids it waits for its end, and may give up with ErrBusy. When the outcome is not known the error is an ErrUnknown, after Close an ErrClosed; every other error means nothing was stored.
 	Append(ctx context.Context, recs []Record) error
 
 	// Read returns the envelopes that q selects, in order of position, and where the next Read goes on.
