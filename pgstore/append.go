@@ -22,7 +22,8 @@ const (
 )
 
 // Append stores recs as one unit; see pulse.Store. It is one statement, unless one of the ids is stored already or is just being
-// stored by another transaction, for whose end it waits up to three seconds. When the connection is lost before the server
+// stored by another transaction, for whose end it waits up to three seconds, for a
+// unit of several a tenth of that; then the error is an ErrBusy. When the connection is lost before the server
 // answered, Append finds out what happened by storing the same ids again; only if that fails too the error is an ErrUnknown.
 func (s *Store) Append(ctx context.Context, recs []pulse.Record) error {
 	const op = "append"
@@ -99,9 +100,13 @@ func (s *Store) insertParams(buffer *rows, recs []pulse.Record) [][]byte {
 
 // appendRepeats stores those of recs that are not stored yet, and compares the others.
 func (s *Store) appendRepeats(ctx context.Context, recs []pulse.Record) (err error) {
+	wait := repeatWait
+	if len(recs) > 1 {
+		wait = unitWait
+	}
 	for range repeatTries {
 		err = s.inTx(ctx, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', $1::text, true), "+syncSQL, strconv.Itoa(int(repeatWait.Milliseconds())))
+			_, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', $1::text, true), "+syncSQL, strconv.Itoa(int(wait.Milliseconds())))
 			if err != nil {
 				return err
 			}

@@ -131,7 +131,7 @@ func TestAnIdInAnOpenTransaction(t *testing.T) {
 		}
 		defer tx.Rollback(context.Background())
 		appendTo(t, pgstore.Tx(tx), rec)
-		wantError(t, s.Append(t.Context(), []pulse.Record{rec}), pulse.ErrStore, "another transaction that has not ended")
+		wantError(t, s.Append(t.Context(), []pulse.Record{rec}), pulse.ErrBusy, "another transaction that has not ended")
 		appendTo(t, s, lessons(originOf(t, s), 2)...)
 		if head := info(t, s).Head; head != before+2 {
 			t.Fatalf("the head went from %d to %d, want 2 more", before, head)
@@ -255,5 +255,56 @@ func TestCancelledWhileWaiting(t *testing.T) {
 	appendTo(t, s, rec)
 	if got := len(readAll(t, s)); got != 1 {
 		t.Fatalf("%d events, want 1", got)
+	}
+}
+
+// An id that an open transaction is storing holds up its own caller only: not those who emit new events, nor for long those who repeat others.
+func TestABlockedIdHoldsUpItsCallerOnly(t *testing.T) {
+	dsn := newDatabase(t)
+	s, pool := openStore(t, dsn), openPool(t, dsn, "3")
+	bus := openBus(t, s)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	blocked := uuid.New()
+	if _, err := bus.In(pgstore.Tx(tx)).Emit(t.Context(), lesson(), pulse.ID(blocked)); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := bus.Emit(t.Context(), lesson(), pulse.ID(blocked))
+		answered <- err
+	}()
+	eventually(t, "the emit waits for the transaction", func() bool {
+		return number(t, pool, "SELECT count(*) FROM pg_locks WHERE NOT granted") > 0
+	})
+	var others sync.WaitGroup
+	for i := range 64 {
+		others.Go(func() {
+			var opts []pulse.EmitOption
+			if i%2 == 0 {
+				opts = append(opts, pulse.ID(uuid.New()))
+			}
+			if _, err := bus.Emit(t.Context(), lesson(), opts...); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range 20 {
+		if _, err := bus.Emit(t.Context(), lesson()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case err := <-answered:
+		t.Fatalf("the blocked emit was answered before twenty others: %v", err)
+	default:
+	}
+	others.Wait()
+	wantError(t, <-answered, pulse.ErrBusy)
+	if head := info(t, s).Head; head != 84 {
+		t.Fatalf("the head is %d, want 84", head)
 	}
 }

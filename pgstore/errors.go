@@ -99,7 +99,7 @@ var errNoConnection = errors.New("no connection")
 func ours(err error) bool {
 	for _, target := range []error{
 		pulse.ErrInvalid, pulse.ErrTooLarge, pulse.ErrStore, pulse.ErrUnknown, pulse.ErrConflict, pulse.ErrSerialization,
-		pulse.ErrClosed, pulse.ErrFenced, pulse.ErrHeld, pulse.ErrNotFound, pulse.ErrDiverged,
+		pulse.ErrBusy, pulse.ErrClosed, pulse.ErrFenced, pulse.ErrHeld, pulse.ErrNotFound, pulse.ErrDiverged,
 	} {
 		if errors.Is(err, target) {
 			return true
@@ -131,6 +131,8 @@ func kindOf(pg *pgconn.PgError) error {
 		return pulse.ErrInvalid
 	case codeTooLarge, "54000":
 		return pulse.ErrTooLarge
+	case lockNotAvailable:
+		return pulse.ErrBusy
 	}
 	return pulse.ErrStore
 }

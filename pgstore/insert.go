@@ -14,8 +14,9 @@ const (
 
 	// plainWait is how long an insert waits for another transaction that is storing one of its ids. Generated ids never wait.
 	plainWait = 100 * time.Millisecond
-	// repeatWait is how long the lane of repeated ids does.
+	// repeatWait is how long the lane of repeated ids does for one event, and unitWait for several, which others may be waiting for.
 	repeatWait = 3 * time.Second
+	unitWait   = 300 * time.Millisecond
 )
 
 // column is one of those that an insert fills.
