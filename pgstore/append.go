@@ -81,16 +81,26 @@ func (s *Store) insert(ctx context.Context, recs []pulse.Record) error {
 	if len(recs) <= insertChunk {
 		buffer := s.buffers.Get().(*rows)
 		defer s.buffers.Put(buffer)
-		_, err := conn.Conn().PgConn().ExecParams(ctx, s.sql.insert, s.insertParams(buffer, recs), s.sql.types, s.sql.formats, nil).Close()
+		st := s.insertOf(recs)
+		_, err := conn.Conn().PgConn().ExecParams(ctx, st.sql, s.insertParams(buffer, recs), st.types, st.formats, nil).Close()
 		return err
 	}
 	batch := &pgconn.Batch{}
 	for len(recs) > 0 {
 		n := min(len(recs), insertChunk)
-		batch.ExecParams(s.sql.insert, s.insertParams(new(rows), recs[:n]), s.sql.types, s.sql.formats, nil)
+		st := s.insertOf(recs[:n])
+		batch.ExecParams(st.sql, s.insertParams(new(rows), recs[:n]), st.types, st.formats, nil)
 		recs = recs[n:]
 	}
 	return conn.Conn().PgConn().ExecBatch(ctx, batch).Close()
+}
+
+// insertOf chooses the statement for recs.
+func (s *Store) insertOf(recs []pulse.Record) *typed {
+	if len(recs) == 1 {
+		return &s.sql.insertOne
+	}
+	return &s.sql.insert
 }
 
 // insertParams are the parameters of the store's insert. They stay buffer's.

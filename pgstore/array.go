@@ -9,10 +9,18 @@ import (
 	"github.com/google/uuid"
 )
 
-// array builds a one-dimensional array of PostgreSQL, in the binary format or as text. The text can be given as a string parameter to any
-// driver; the binary one is smaller and quicker to build and to read.
+// format is how values are written.
+type format int
+
+const (
+	binaryFormat  format = iota // an array as the server reads it fastest
+	literalFormat               // an array as text, which every driver takes as a string
+	plainFormat                 // one value as text, no array
+)
+
+// array builds a one-dimensional array of PostgreSQL, or one value.
 type array struct {
-	text  bool
+	as    format
 	buf   []byte
 	n     int
 	nulls bool
@@ -21,13 +29,14 @@ type array struct {
 // head is the length of what precedes the elements of a binary array: dimensions, has nulls, element type, length, lower bound.
 const head = 5 * 4
 
-func (a *array) reset() {
-	a.n, a.nulls = 0, false
-	if a.text {
-		a.buf = append(a.buf[:0], '{')
-		return
+func (a *array) reset(as format) {
+	a.as, a.n, a.nulls, a.buf = as, 0, false, a.buf[:0]
+	switch as {
+	case binaryFormat:
+		a.buf = append(a.buf, make([]byte, head)...)
+	case literalFormat:
+		a.buf = append(a.buf, '{')
 	}
-	a.buf = append(a.buf[:0], make([]byte, head)...)
 }
 
 // binary returns the array, which stays a's.
@@ -47,31 +56,54 @@ func (a *array) binary(element uint32) []byte {
 	return a.buf
 }
 
+// element returns the only element of a binary array, nil if it is null. It stays a's.
+func (a *array) element() []byte {
+	if a.nulls {
+		return nil
+	}
+	return a.buf[head+4:]
+}
+
 // literal returns the array as text.
 func (a *array) literal() string { return string(a.buf) + "}" }
+
+// plain returns the value as text, nil if it is null.
+func (a *array) plain() any {
+	if a.nulls {
+		return nil
+	}
+	return string(a.buf)
+}
 
 // begin starts an element of so many bytes in the binary format.
 func (a *array) begin(size int) {
 	a.n++
 	switch {
-	case !a.text:
+	case a.as == binaryFormat:
 		a.buf = binary.BigEndian.AppendUint32(a.buf, uint32(size))
 	case a.n > 1:
 		a.buf = append(a.buf, ',')
 	}
 }
 
+// quote begins or ends text that an array as text has in quotes.
+func (a *array) quote() {
+	if a.as == literalFormat {
+		a.buf = append(a.buf, '"')
+	}
+}
+
 func (a *array) null() {
 	a.nulls = true
 	a.begin(-1)
-	if a.text {
+	if a.as == literalFormat {
 		a.buf = append(a.buf, "NULL"...)
 	}
 }
 
 func (a *array) uuid(id uuid.UUID) {
 	a.begin(len(id))
-	if a.text {
+	if a.as != binaryFormat {
 		a.buf = append(a.buf, id.String()...)
 		return
 	}
@@ -86,22 +118,22 @@ func (a *array) uuidOrNull(id uuid.UUID) {
 	a.uuid(id)
 }
 
+func (a *array) int16(n int) {
+	a.begin(2)
+	if a.as != binaryFormat {
+		a.buf = strconv.AppendInt(a.buf, int64(n), 10)
+		return
+	}
+	a.buf = binary.BigEndian.AppendUint16(a.buf, uint16(n))
+}
+
 func (a *array) int32(n int) {
 	a.begin(4)
-	if a.text {
+	if a.as != binaryFormat {
 		a.buf = strconv.AppendInt(a.buf, int64(n), 10)
 		return
 	}
 	a.buf = binary.BigEndian.AppendUint32(a.buf, uint32(n))
-}
-
-func (a *array) int64(n int64) {
-	a.begin(8)
-	if a.text {
-		a.buf = strconv.AppendInt(a.buf, n, 10)
-		return
-	}
-	a.buf = binary.BigEndian.AppendUint64(a.buf, uint64(n))
 }
 
 // epochMicros is 2000-01-01, from which PostgreSQL counts microseconds, in microseconds since 1970.
@@ -109,8 +141,10 @@ const epochMicros = 946_684_800_000_000
 
 func (a *array) time(t time.Time) {
 	a.begin(8)
-	if a.text {
-		a.buf = append(t.UTC().AppendFormat(append(a.buf, '"'), "2006-01-02 15:04:05.000000Z07:00"), '"')
+	if a.as != binaryFormat {
+		a.quote()
+		a.buf = t.UTC().AppendFormat(a.buf, timeLayout)
+		a.quote()
 		return
 	}
 	a.buf = binary.BigEndian.AppendUint64(a.buf, uint64(t.UnixMicro()-epochMicros))
@@ -123,16 +157,22 @@ func timeOf(b []byte) time.Time {
 
 func (a *array) bytea(b []byte) {
 	a.begin(len(b))
-	if a.text {
-		a.buf = append(hex.AppendEncode(append(a.buf, `"\\x`...), b), '"')
+	switch a.as {
+	case binaryFormat:
+		a.buf = append(a.buf, b...)
 		return
+	case literalFormat:
+		a.buf = append(a.buf, `"\\x`...)
+	case plainFormat:
+		a.buf = append(a.buf, `\x`...)
 	}
-	a.buf = append(a.buf, b...)
+	a.buf = hex.AppendEncode(a.buf, b)
+	a.quote()
 }
 
 func (a *array) string(s string) {
 	a.begin(len(s))
-	if a.text {
+	if a.as == literalFormat {
 		a.buf = appendQuoted(a.buf, s)
 		return
 	}
@@ -150,7 +190,7 @@ func (a *array) stringOrNull(s string) {
 // bytes adds text that is in bytes, such as JSON.
 func (a *array) bytes(b []byte) {
 	a.begin(len(b))
-	if a.text {
+	if a.as == literalFormat {
 		a.buf = appendQuoted(a.buf, b)
 		return
 	}

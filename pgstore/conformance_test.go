@@ -1,7 +1,9 @@
 package pgstore_test
 
 import (
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/edupulse-live/pulse"
@@ -9,22 +11,25 @@ import (
 	"github.com/edupulse-live/pulse/storetest"
 )
 
+// Each case has a schema of its own, which is quicker to make than a database.
 func TestConformance(t *testing.T) {
-	var dsns sync.Map // *pgstore.Store -> DSN
-	open := func(t testing.TB, dsn string) pulse.Store {
+	dsn := newDatabase(t)
+	var count atomic.Int64
+	var schemas sync.Map // *pgstore.Store -> pgstore.Schema
+	open := func(t testing.TB, schema pgstore.Schema) pulse.Store {
 		t.Helper()
-		s := openStore(t, dsn)
-		dsns.Store(s, dsn)
+		s := openWith(t, dsn, &pgstore.Options{Schema: schema})
+		schemas.Store(s, schema)
 		return s
 	}
 	storetest.Run(t, storetest.Options{
-		Open: func(t testing.TB) pulse.Store { return open(t, newDatabase(t)) },
+		Open: func(t testing.TB) pulse.Store { return open(t, pgstore.Schema(fmt.Sprintf("case_%d", count.Add(1)))) },
 		Reopen: func(t testing.TB, store pulse.Store) pulse.Store {
-			dsn, _ := dsns.Load(store)
+			schema, _ := schemas.Load(store)
 			if err := store.(*pgstore.Store).Close(); err != nil {
 				t.Fatal(err)
 			}
-			return open(t, dsn.(string))
+			return open(t, schema.(pgstore.Schema))
 		},
 	})
 }

@@ -174,33 +174,40 @@ func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 
 // statements are those that are used often, for the store's schema.
 type statements struct {
-	insert         string // waits plainWait for who stores the same id
-	appendInTx     string
-	compare        string
-	tick           string
-	head, page     string
-	lookup, reach  string
-	fence, current string // fence until the end of the transaction, or at the moment only
-	doom           string
+	insert, insertOne         typed // wait plainWait for who stores the same id
+	appendInTx, appendOneInTx string
+	compare                   string
+	tick                      string
+	head, page                string
+	lookup, reach             string
+	fence, current            string // fence until the end of the transaction, or at the moment only
+	doom                      string
+}
 
-	types   []uint32 // object ids of the parameters of insert
-	formats []int16  // their formats
+// typed is a statement with the object ids and the formats of its parameters.
+type typed struct {
+	sql     string
+	types   []uint32
+	formats []int16
 }
 
 func newStatements(schema Schema) statements {
-	types, formats := insertParams()
-	return statements{
-		types: types, formats: formats,
-		insert:     schema.sql(insertSQL("", true)),
-		appendInTx: schema.sql(insertSQL(doNothing, false)),
-		compare:    schema.sql(compareSQL),
-		tick:       schema.sql(tickSQL),
-		head:       schema.sql(headSQL),
-		page:       schema.sql(pageSQL),
-		lookup:     schema.sql(lookupSQL),
-		reach:      schema.sql(reachSQL),
-		fence:      schema.sql(fenceSQL),
-		current:    schema.sql(strings.Replace(fenceSQL, "FOR KEY SHARE OF l", "", 1)),
-		doom:       schema.sql(doomSQL),
+	s := statements{
+		insert:        typed{sql: schema.sql(insertSQL("", true))},
+		insertOne:     typed{sql: schema.sql(insertOneSQL("", true))},
+		appendInTx:    schema.sql(insertSQL(doNothing, false)),
+		appendOneInTx: schema.sql(insertOneSQL(doNothing, false)),
+		compare:       schema.sql(compareSQL),
+		tick:          schema.sql(tickSQL),
+		head:          schema.sql(headSQL),
+		page:          schema.sql(pageSQL),
+		lookup:        schema.sql(lookupSQL),
+		reach:         schema.sql(reachSQL),
+		fence:         schema.sql(fenceSQL),
+		current:       schema.sql(strings.Replace(fenceSQL, "FOR KEY SHARE OF l", "", 1)),
+		doom:          schema.sql(doomSQL),
 	}
+	s.insert.types, s.insert.formats = insertParams(false)
+	s.insertOne.types, s.insertOne.formats = insertParams(true)
+	return s
 }

@@ -159,8 +159,8 @@ func conditions(q *pulse.Query, p *params) (where string) {
 		where += " AND e.occurred_at <= " + p.add(q.Until.UTC().Format(timeLayout))
 	}
 	if patterns := likes(q); len(patterns) > 0 {
-		a := array{text: true}
-		a.reset()
+		var a array
+		a.reset(literalFormat)
 		for _, pattern := range patterns {
 			a.string(pattern)
 		}

@@ -74,7 +74,11 @@ func (s *statements) append(ctx context.Context, t transaction, recs []pulse.Rec
 	for rest := recs; len(rest) > 0; {
 		part := rest[:min(len(rest), insertChunk)]
 		rest = rest[len(part):]
-		n, err := t.exec(ctx, s.appendInTx, literals(part)...)
+		sql := s.appendInTx
+		if len(part) == 1 {
+			sql = s.appendOneInTx
+		}
+		n, err := t.exec(ctx, sql, literals(part)...)
 		if err != nil {
 			return err
 		}
@@ -135,8 +139,8 @@ func (s *statements) compareAll(ctx context.Context, t transaction, recs []pulse
 
 // stored reads what is compared of the events with the ids of recs.
 func (s *statements) stored(ctx context.Context, t transaction, recs []pulse.Record) (map[uuid.UUID]*pulse.Envelope, error) {
-	ids := array{text: true}
-	ids.reset()
+	var ids array
+	ids.reset(literalFormat)
 	for i := range recs {
 		ids.uuid(recs[i].ID)
 	}
