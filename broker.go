@@ -6,7 +6,8 @@ import "context"
 type Publisher interface {
 	// PublishBatch publishes envs in order and returns one Result for each, in the same order. It does not retry, keeps
 	// nothing of envs, and is called by one goroutine at a time. After the first result that is not Acked, later ones
-	// may be Acked only if publishing the earlier ones again keeps the order of each key.
+	// may be Acked only if publishing the earlier ones again keeps the order of each key. Behind a Rejected envelope those of
+	// its Key are not published but Withheld; one without a Key withholds none.
 	PublishBatch(ctx context.Context, envs []Envelope) []Result
 
 	// Last returns the last message of the destination as a cursor, so that a broker that lost what it had
@@ -31,6 +32,7 @@ const (
 	Unknown  Outcome = iota // not known, or not tried: publish again
 	Acked                   // the broker has it
 	Rejected                // the broker will never take it: park it
+	Withheld                // not published, because an earlier message of its key in the batch was Rejected: publish it when that is settled
 )
 
 // Result is the answer to one published envelope.

@@ -82,16 +82,33 @@ func (s *session) publish(ctx context.Context, items []*item) []result {
 	}
 	publishing, cancel := context.WithTimeout(ctx, s.sub.timeout)
 	defer cancel()
+	answers := s.sub.publisher.PublishBatch(publishing, envs)
+	results := answered(items, answers)
+	for i := range results {
+		if ctx.Err() != nil && isUnavailable(results[i].err) {
+			results[i] = result{item: items[i], aborted: true}
+		}
+	}
+	return results
+}
+
+// answered is what a publisher's answers say about deliveries. Behind a message of its key that has to be published again nothing
+// is settled, or the later one could be published first.
+func answered(items []*item, answers []Result) []result {
 	results := make([]result, len(items))
-	for i, r := range s.sub.publisher.PublishBatch(publishing, envs) {
-		results[i].item = items[i]
+	unknown, rejected := map[string]bool{}, map[string]bool{}
+	for i, r := range answers {
+		it, key := items[i], items[i].env.Key
+		results[i].item = it
 		switch {
 		case r.Outcome == Acked:
-		case r.Outcome == Rejected:
+		case r.Outcome == Rejected && !unknown[key]:
+			rejected[key] = key != ""
 			results[i].err = fmt.Errorf("%w: %w", Park("the destination refuses it"), r.Err)
-		case ctx.Err() != nil:
-			results[i].aborted = true
+		case r.Outcome == Withheld && rejected[key] && !unknown[key]:
+			results[i].behind = true
 		default:
+			unknown[key] = key != ""
 			results[i].err = Unavailable(r.Err)
 		}
 	}

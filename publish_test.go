@@ -172,6 +172,68 @@ func TestRejectedMessageIsParked(t *testing.T) {
 	})
 }
 
+// TestFollowersOfARejectedMessageComeAfterIt: those of its key in the same batch are not published before it is settled, or, when it is
+// skipped, recorded. Others are.
+func TestFollowersOfARejectedMessageComeAfterIt(t *testing.T) {
+	for name, skip := range map[string]bool{"holding up its key": false, "skipped": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus, _ := newBus(t)
+				refuse := true
+				broker := membroker.New(&membroker.Options{Hook: func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
+					switch list := rows(t, bus); {
+					case refuse && env.Position == 3:
+						return membroker.Refuse
+					case refuse && env.Key == "a" && env.Position > 3 && (len(list) == 0 || list[0].Position != 3):
+						t.Errorf("position %d before the refused one is in the store: %+v", env.Position, list)
+					}
+					return membroker.None
+				}})
+				var opts []pulse.PublishOption
+				if skip {
+					opts = append(opts, pulse.SkipRejected())
+				}
+				if err := bus.Publish("memory", broker.Publisher("memory"), opts...); err != nil {
+					t.Fatal(err)
+				}
+				for i := range 5 {
+					emit(t, bus, lesson{"a", i}, lesson{"b", i})
+				}
+				drainSoon(t, bus)
+				want := []pulse.Position{1, 2, 4, 6, 8, 10}
+				if skip {
+					want = []pulse.Position{1, 2, 4, 6, 8, 10, 5, 7, 9}
+				}
+				if got := published(broker); !slices.Equal(got, want) {
+					t.Errorf("published %v, want %v", got, want)
+				}
+				for _, r := range rows(t, bus) {
+					if r.Position != 3 && (r.Attempt != 0 || r.Status != pulse.StatusWaiting) {
+						t.Errorf("a follower is charged: %+v", r)
+					}
+				}
+				refuse = false
+				if n, err := bus.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
+					t.Fatal(n, err)
+				}
+				drainSoon(t, bus)
+				if got := published(broker); got[len(got)-1] != 3 && skip || !skip && !slices.Equal(got[6:], []pulse.Position{3, 5, 7, 9}) {
+					t.Errorf("settled, published %v", got)
+				}
+			})
+		})
+	}
+}
+
+// published are the positions at the destination.
+func published(broker *membroker.Broker) []pulse.Position {
+	var ps []pulse.Position
+	for _, env := range broker.Messages("memory") {
+		ps = append(ps, env.Position)
+	}
+	return ps
+}
+
 // TestBrokerDown: emitting goes on, no attempt is spent, and all arrives when it is back.
 func TestBrokerDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -244,7 +244,8 @@ func (r *republisher) send(ctx context.Context, batch []Envelope) error {
 			return err
 		}
 		rest, err := r.try(ctx, batch)
-		if len(rest) < len(batch) {
+		progress := len(rest) < len(batch)
+		if progress {
 			wait = republishFirst
 		}
 		if r.opts.Progress != nil && r.at > 0 {
@@ -252,6 +253,9 @@ func (r *republisher) send(ctx context.Context, batch []Envelope) error {
 		}
 		if batch = rest; len(batch) == 0 {
 			return nil
+		}
+		if err == nil && progress {
+			continue // withheld behind a refused one, which is settled now
 		}
 		r.bus.log.Warn("pulse: republishing waits for the destination", "relay", r.sub.name, "position", batch[0].Position, "for", wait, "error", err)
 		pause(ctx, wait)
@@ -275,6 +279,9 @@ func (r *republisher) try(ctx context.Context, batch []Envelope) (rest []Envelop
 				r.why = fmt.Errorf("position %d: %w", env.Position, result.Err)
 			}
 			r.bus.log.Error("pulse: the destination refuses an event", "relay", r.sub.name, "event", env.Name, "position", env.Position, "error", result.Err)
+		case Withheld:
+			rest = append(rest, *env)
+			continue
 		default:
 			if rest = append(rest, *env); err == nil {
 				err = result.Err
@@ -282,7 +289,7 @@ func (r *republisher) try(ctx context.Context, batch []Envelope) (rest []Envelop
 			continue
 		}
 		r.tried++
-		r.at = env.Position
+		r.at = max(r.at, env.Position)
 	}
 	return rest, err
 }

@@ -2,6 +2,8 @@ package pulse
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 )
 
@@ -31,6 +33,52 @@ func TestNoBatchOvertakesAnother(t *testing.T) {
 			delete(s.running, running)
 			if work, items := s.next(); work == nil || len(items) == 0 {
 				t.Error("with nothing running nothing is handed out")
+			}
+		})
+	}
+}
+
+// TestAnsweredKeepsTheOrderOfKeys: what a publisher answers becomes nothing that lets a later event of a key be published before an
+// earlier one, also when the publisher breaks its contract.
+func TestAnsweredKeepsTheOrderOfKeys(t *testing.T) {
+	const u, a, r, w = Unknown, Acked, Rejected, Withheld
+	for _, c := range []struct {
+		name    string
+		keys    string // of one letter each; "-" for none
+		answers []Outcome
+		want    string // of each: handled, parked, behind, again
+	}{
+		{"all there", "aab", []Outcome{a, a, a}, "hhh"},
+		{"refused, a follower withheld", "aab", []Outcome{r, w, a}, "pbh"},
+		{"unknown before refused", "aaab", []Outcome{u, r, w, a}, "gggh"},
+		{"unknown before refused in another key", "baa", []Outcome{u, r, w}, "gpb"},
+		{"unknown behind refused", "aaa", []Outcome{r, u, w}, "pgg"},
+		{"withheld behind nothing", "aba", []Outcome{a, r, w}, "hpg"},
+		{"no key follows none", "----", []Outcome{r, w, u, r}, "pggp"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			items := make([]*item, len(c.answers))
+			answers := make([]Result, len(c.answers))
+			for i, o := range c.answers {
+				items[i] = &item{env: Envelope{Key: strings.Trim(c.keys[i:i+1], "-")}}
+				answers[i] = Result{Outcome: o, Err: errors.New("why")}
+			}
+			got := ""
+			for _, r := range answered(items, answers) {
+				_, dead := errors.AsType[*parked](r.err)
+				switch {
+				case dead:
+					got += "p"
+				case isUnavailable(r.err):
+					got += "g"
+				case r.behind:
+					got += "b"
+				default:
+					got += "h"
+				}
+			}
+			if got != c.want {
+				t.Errorf("became %s, want %s", got, c.want)
 			}
 		})
 	}

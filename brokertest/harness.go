@@ -79,7 +79,7 @@ func (h *harness) batch(ctx context.Context, envs []pulse.Envelope) []pulse.Resu
 				h.Fatalf("envelope %d got sequence number %d after %d", i, r.Sequence, last)
 			}
 			last = r.Sequence
-		case pulse.Unknown, pulse.Rejected:
+		case pulse.Unknown, pulse.Rejected, pulse.Withheld:
 			if !errors.Is(r.Err, pulse.ErrBroker) {
 				h.Fatalf("envelope %d was not Acked, its error is %v, want an ErrBroker", i, r.Err)
 			}

@@ -51,6 +51,8 @@ func cannot(n int, outcome pulse.Outcome) []pulse.Result {
 	return slices.Repeat([]pulse.Result{{Outcome: outcome, Err: pulse.ErrBroker}}, n)
 }
 
+const withheldSentence = "behind a Rejected message those of its key are Withheld, and published when they come again"
+
 func publisherBugs() []bug {
 	return []bug{
 		{
@@ -105,6 +107,50 @@ func publisherBugs() []bug {
 				return m.Publisher.PublishBatch(ctx, envs)
 			}
 		}, []string{"an oversize message is Rejected and does not block others"}},
+		{"a rejected message withholds nothing", func(m *mutant) {
+			m.onPublish = func(ctx context.Context, envs []pulse.Envelope) (rs []pulse.Result) {
+				for i := range envs {
+					rs = append(rs, m.Publisher.PublishBatch(ctx, envs[i:i+1])...)
+				}
+				return rs
+			}
+		}, []string{withheldSentence}},
+		{"what is withheld is published all the same", func(m *mutant) {
+			m.onPublish = func(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
+				rs := m.Publisher.PublishBatch(ctx, envs)
+				for i := range rs {
+					if rs[i].Outcome == pulse.Withheld {
+						m.Publisher.PublishBatch(ctx, envs[i:i+1])
+					}
+				}
+				return rs
+			}
+		}, []string{withheldSentence}},
+		{"a key once withheld stays so", func(m *mutant) {
+			refused := make(map[string]bool)
+			m.onPublish = func(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
+				rs := m.Publisher.PublishBatch(ctx, envs)
+				for i := range rs {
+					if refused[envs[i].Key] {
+						rs[i] = cannot(1, pulse.Withheld)[0]
+					}
+					if rs[i].Outcome == pulse.Rejected {
+						refused[envs[i].Key] = true
+					}
+				}
+				return rs
+			}
+		}, []string{withheldSentence}},
+		{"no key is a key that is withheld", func(m *mutant) {
+			m.onPublish = func(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
+				for i := range envs {
+					if envs[i].Key == "" {
+						envs[i].Key = "none"
+					}
+				}
+				return m.Publisher.PublishBatch(ctx, envs)
+			}
+		}, []string{"a Rejected message without a key withholds none"}},
 		{"an oversize message is unknown", func(m *mutant) {
 			m.onPublish = func(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
 				rs := m.Publisher.PublishBatch(ctx, envs)

@@ -14,6 +14,8 @@ func publisherChecks() []check {
 		{"PublishBatch keeps nothing of the envelopes", publishKeepsNothing},
 		{"messages first appear in the order of publishing", publishOrder},
 		{"an oversize message is Rejected and does not block others", publishOversize},
+		{"behind a Rejected message those of its key are Withheld, and published when they come again", publishWithheld},
+		{"a Rejected message without a key withholds none", publishKeyless},
 		{"a message of exactly the limit is published", publishLargest},
 		{"a cancelled context gives Unknown, and loses nothing that was Acked", publishCancelled},
 		{"publishing again after a cancelled context is complete and in order", publishAgain},
@@ -141,6 +143,46 @@ func publishOversize(h *harness) {
 	if f != nil {
 		f.expect(append(rest, after...)...)
 		f.nothing("the oversize message came too, or another one twice")
+	}
+}
+
+// refused publishes a batch of messages with these keys, of which the one at index 1 is over the limit, and ends the case unless
+// the answers are want. It returns the messages.
+func (h *harness) refused(keys []string, want []pulse.Outcome) []pulse.Envelope {
+	h.Helper()
+	limit := h.limit()
+	if n := h.Publisher.Capabilities().MaxBatch; n < len(keys) {
+		h.Skipf("not applicable: a batch has %d messages at most", n)
+	}
+	var envs []pulse.Envelope
+	for _, key := range keys {
+		envs = append(envs, h.one(keyed(key)))
+	}
+	sized(limit + 1)(&envs[1])
+	for i, r := range h.batch(h.ctx, envs) {
+		if r.Outcome != want[i] {
+			h.Fatalf("envelope %d, of key %q, got outcome %d, want %d; envelope 1 is over the limit of %d bytes: %v", i, keys[i], r.Outcome, want[i], limit, r.Err)
+		}
+	}
+	return envs
+}
+
+func publishWithheld(h *harness) {
+	f := h.openIfAny()
+	keys := []string{"k", "k", "other", "k", "", "k", "other"}
+	envs := h.refused(keys, []pulse.Outcome{pulse.Acked, pulse.Rejected, pulse.Acked, pulse.Withheld, pulse.Acked, pulse.Withheld, pulse.Acked})
+	h.publish(envs[3], envs[5])
+	if f != nil {
+		f.expect(envs[0], envs[2], envs[4], envs[6], envs[3], envs[5])
+		f.nothing("a message that was refused or withheld came too")
+	}
+}
+
+func publishKeyless(h *harness) {
+	f := h.openIfAny()
+	envs := h.refused([]string{"", "", "", "k"}, []pulse.Outcome{pulse.Acked, pulse.Rejected, pulse.Acked, pulse.Acked})
+	if f != nil {
+		f.expect(envs[0], envs[2], envs[3])
 	}
 }
 

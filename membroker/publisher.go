@@ -21,18 +21,28 @@ func (b *Broker) Publisher(destination string) *Publisher {
 }
 
 // PublishBatch publishes envs in order; see pulse.Publisher. After a message whose fate is Unknown it tries no more, so that
-// publishing again from there keeps the order. A message over the size limit is Rejected and holds up nobody.
+// publishing again from there keeps the order. A message over the size limit is Rejected; behind one that is those of its key
+// are Withheld.
 func (p *Publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
 	results := make([]pulse.Result, len(envs))
 	var stopped error
+	refused := make(map[string]bool) // keys
 	for i := range envs {
-		if stopped != nil {
+		key := envs[i].Key
+		switch {
+		case stopped != nil:
 			results[i].Err = fmt.Errorf("membroker: not tried after an earlier failure: %w", stopped)
+			continue
+		case refused[key]:
+			results[i] = withheld(&envs[i])
 			continue
 		}
 		results[i] = p.publish(ctx, &envs[i])
-		if results[i].Outcome == pulse.Unknown {
+		switch results[i].Outcome {
+		case pulse.Unknown:
 			stopped = results[i].Err
+		case pulse.Rejected:
+			refused[key] = key != ""
 		}
 	}
 	return results
@@ -82,6 +92,10 @@ func unknown(env *pulse.Envelope) pulse.Result {
 
 func rejected(env *pulse.Envelope, why string) pulse.Result {
 	return pulse.Result{Outcome: pulse.Rejected, Err: fmt.Errorf("membroker: event %s was refused: %s: %w", env.ID, why, pulse.ErrBroker)}
+}
+
+func withheld(env *pulse.Envelope) pulse.Result {
+	return pulse.Result{Outcome: pulse.Withheld, Err: fmt.Errorf("membroker: event %s was not published: one of its key before it was refused: %w", env.ID, pulse.ErrBroker)}
 }
 
 // Last returns the last message of the destination; see pulse.Publisher.

@@ -69,6 +69,7 @@ func (p *Publisher) publish(ctx context.Context, envs []pulse.Envelope, results 
 	cut := p.broker.lostSoon()
 	p.answers.next()
 	p.synced, p.sent, p.tried, p.booked = false, p.sent[:0], p.tried[:0], 0
+	p.refused = p.refused[:0]
 	way := p.plain
 	if len(envs) >= p.atomicFrom() {
 		way = p.batches

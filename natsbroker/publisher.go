@@ -3,6 +3,7 @@ package natsbroker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -28,7 +29,8 @@ type Publisher struct {
 	answers *answers     // nil until there is something to publish
 	msgs    [2]prepared  // reused
 	out     outgoing     // reused
-	tried   []int        // reused: which of the envelopes were not rejected
+	tried   []int        // reused: which of the envelopes were sent
+	refused []string     // reused: keys of those rejected
 	booked  int          // how many of these are in the stream
 	ahead   pulse.Cursor // what high will be once everything encoded so far is there
 
@@ -63,8 +65,8 @@ func (p *Publisher) Last(ctx context.Context) (last pulse.Cursor, ok bool, err e
 	return p.high, !p.blind, nil
 }
 
-// PublishBatch publishes envs in order; see pulse.Publisher. A message that is too large or is no CloudEvent is Rejected and
-// holds up nobody. From the first message on whose outcome is Unknown, none is Acked.
+// PublishBatch publishes envs in order; see pulse.Publisher. A message that is too large or is no CloudEvent is Rejected, and
+// those of its key behind it are Withheld. From the first message on whose outcome is Unknown, none is Acked.
 func (p *Publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -151,10 +153,17 @@ type prepared struct {
 	headers []cloudevents.Header
 }
 
-// prepare makes m the message of envs[i], or rejects what cannot be published.
+// prepare makes m the message of envs[i], or rejects what cannot be published, and withholds what follows that in its key.
 func (p *Publisher) prepare(m *prepared, envs []pulse.Envelope, i int, results []pulse.Result) (ok bool) {
 	m.env = &envs[i]
+	if m.env.Key != "" && slices.Contains(p.refused, m.env.Key) {
+		results[i] = pulse.Result{Outcome: pulse.Withheld, Err: fmt.Errorf("natsbroker: event %s: %w: one of its key before it was refused", m.env.ID, pulse.ErrBroker)}
+		return false
+	}
 	if err := m.encode(p.ahead, p.limit); err != nil {
+		if m.env.Key != "" {
+			p.refused = append(p.refused, m.env.Key)
+		}
 		results[i] = pulse.Result{Outcome: pulse.Rejected, Err: fmt.Errorf("natsbroker: event %s: %w: %w", m.env.ID, pulse.ErrBroker, err)}
 		return false
 	}

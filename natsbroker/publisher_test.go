@@ -118,6 +118,42 @@ func TestRejected(t *testing.T) {
 	}
 }
 
+// Behind a message that cannot be published those of its key are withheld, one by one and in atomic batches, also beyond the end of a
+// batch.
+func TestWithheld(t *testing.T) {
+	b := embed(t, t.TempDir(), natsbroker.Options{})
+	p := b.Publisher()
+	next := 1
+	for _, n := range []int{5, 50, 2500} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			envs := events(next, n)
+			next += n
+			for i := range envs {
+				envs[i].Key = fmt.Sprint("key-", i%2)
+			}
+			bad := n/2 - n/2%2
+			data := envs[bad].Data
+			envs[bad].Data = nil
+			var rest []pulse.Envelope
+			for i, r := range p.PublishBatch(t.Context(), envs) {
+				want := pulse.Acked
+				switch {
+				case i == bad:
+					want = pulse.Rejected
+				case i > bad && i%2 == 0:
+					want = pulse.Withheld
+					rest = append(rest, envs[i])
+				}
+				if r.Outcome != want {
+					t.Fatalf("message %d got outcome %d, want %d: %v", i, r.Outcome, want, r.Err)
+				}
+			}
+			envs[bad].Data = data
+			publish(t, p, append([]pulse.Envelope{envs[bad]}, rest...))
+		})
+	}
+}
+
 // A full stream keeps what it has. To publish is an outage, which ends when there is room.
 func TestFull(t *testing.T) {
 	for _, n := range []int{1, 5, 50} {
