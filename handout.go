@@ -92,6 +92,9 @@ func (s *session) next() (chan<- []*item, []*item) {
 	if len(s.ready) == 0 || s.sub.ordered && s.sub.batched() && len(s.running) > 0 {
 		return nil, nil // what an ordered batch leaves behind must be booked before the next one is put together
 	}
+	if s.sub.publisher != nil && (len(s.dirty) > 0 || s.savingRows) {
+		return nil, nil // what is at the destination tells how far a relay came that crashed: what it passed over must be written by then
+	}
 	if s.careful.left > 0 {
 		return s.nextCareful()
 	}

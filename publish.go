@@ -82,34 +82,26 @@ func (s *session) publish(ctx context.Context, items []*item) []result {
 	}
 	publishing, cancel := context.WithTimeout(ctx, s.sub.timeout)
 	defer cancel()
-	answers := s.sub.publisher.PublishBatch(publishing, envs)
-	results := answered(items, answers)
-	for i := range results {
-		if ctx.Err() != nil && isUnavailable(results[i].err) {
-			results[i] = result{item: items[i], aborted: true}
-		}
-	}
-	return results
+	return answered(items, s.sub.publisher.PublishBatch(publishing, envs), ctx.Err() != nil)
 }
 
-// answered is what a publisher's answers say about deliveries. Behind a message of its key that has to be published again nothing
-// is settled, or the later one could be published first.
-func answered(items []*item, answers []Result) []result {
+// answered is what a publisher's answers say about deliveries. Behind one that has to be published again nothing is settled, also
+// when the publisher breaks its contract.
+func answered(items []*item, answers []Result, interrupted bool) []result {
 	results := make([]result, len(items))
-	unknown, rejected := map[string]bool{}, map[string]bool{}
+	settled := true
 	for i, r := range answers {
-		it, key := items[i], items[i].env.Key
-		results[i].item = it
+		results[i].item = items[i]
 		switch {
-		case r.Outcome == Acked:
-		case r.Outcome == Rejected && !unknown[key]:
-			rejected[key] = key != ""
+		case settled && r.Outcome == Acked:
+		case settled && r.Outcome == Rejected:
 			results[i].err = fmt.Errorf("%w: %w", Park("the destination refuses it"), r.Err)
-		case r.Outcome == Withheld && rejected[key] && !unknown[key]:
-			results[i].behind = true
+		case settled && r.Outcome == Withheld:
+			results[i].again = true
+		case interrupted:
+			settled, results[i].aborted = false, true
 		default:
-			unknown[key] = key != ""
-			results[i].err = Unavailable(r.Err)
+			settled, results[i].err = false, Unavailable(r.Err)
 		}
 	}
 	return results

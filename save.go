@@ -45,6 +45,7 @@ func (s *session) save() {
 			delete(s.rows, pos)
 		}
 	}
+	s.savingRows = len(s.dirty) > 0
 	clear(s.dirty)
 	s.recorded, s.recording = s.recording, nil
 	s.unacked.unsaved = 0
@@ -56,7 +57,7 @@ func (s *session) save() {
 
 // afterSave makes ready what waited for its row to be written.
 func (s *session) afterSave(done saved) {
-	s.saving = false
+	s.saving, s.savingRows = false, false
 	if done.err != nil {
 		s.fenced = true // it may be, and what the store has is not known
 		s.fail(done.err)

@@ -37,11 +37,12 @@ type session struct {
 	careful careful               // after an unclean stop
 	suspect *item                 // whose turn it is, of the suspects of all subscriptions; nil: none of this one's
 
-	dirty     map[Position]struct{} // rows changed since the last save
-	recording []*item               // get ready once their row is saved
-	recorded  []*item               // those whose row is in the save under way
-	saving    bool
-	saveDue   time.Time // zero: nothing to save
+	dirty      map[Position]struct{} // rows changed since the last save
+	recording  []*item               // get ready once their row is saved
+	recorded   []*item               // those whose row is in the save under way
+	saving     bool
+	savingRows bool      // some of it rows
+	saveDue    time.Time // zero: nothing to save
 
 	revision int64  // of the subscription, as the lease last told
 	reloaded int64  // the revision whose changes the session knows

@@ -3,7 +3,6 @@ package pulse
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 )
 
@@ -38,41 +37,41 @@ func TestNoBatchOvertakesAnother(t *testing.T) {
 	}
 }
 
-// TestAnsweredKeepsTheOrderOfKeys: what a publisher answers becomes nothing that lets a later event of a key be published before an
-// earlier one, also when the publisher breaks its contract.
-func TestAnsweredKeepsTheOrderOfKeys(t *testing.T) {
+// TestAnswered: what a publisher answers becomes nothing that lets a later event be taken for published before an earlier one, also when
+// the publisher breaks its contract.
+func TestAnswered(t *testing.T) {
 	const u, a, r, w = Unknown, Acked, Rejected, Withheld
 	for _, c := range []struct {
-		name    string
-		keys    string // of one letter each; "-" for none
-		answers []Outcome
-		want    string // of each: handled, parked, behind, again
+		name        string
+		answers     []Outcome
+		interrupted bool
+		want        string // of each: handled, parked, again, unavailable, interrupted
 	}{
-		{"all there", "aab", []Outcome{a, a, a}, "hhh"},
-		{"refused, a follower withheld", "aab", []Outcome{r, w, a}, "pbh"},
-		{"unknown before refused", "aaab", []Outcome{u, r, w, a}, "gggh"},
-		{"unknown before refused in another key", "baa", []Outcome{u, r, w}, "gpb"},
-		{"unknown behind refused", "aaa", []Outcome{r, u, w}, "pgg"},
-		{"withheld behind nothing", "aba", []Outcome{a, r, w}, "hpg"},
-		{"no key follows none", "----", []Outcome{r, w, u, r}, "pggp"},
+		{"all there", []Outcome{a, a, a}, false, "hhh"},
+		{"refused", []Outcome{a, r, w, w}, false, "hpaa"},
+		{"unknown", []Outcome{a, u, u}, false, "huu"},
+		{"unknown at the end of the drain timeout", []Outcome{a, u, u}, true, "hii"},
+		{"refused at the end of the drain timeout", []Outcome{a, r, w}, true, "hpa"},
+		{"against the contract, acknowledged behind unknown", []Outcome{u, a, r, w}, false, "uuuu"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			items := make([]*item, len(c.answers))
 			answers := make([]Result, len(c.answers))
 			for i, o := range c.answers {
-				items[i] = &item{env: Envelope{Key: strings.Trim(c.keys[i:i+1], "-")}}
-				answers[i] = Result{Outcome: o, Err: errors.New("why")}
+				items[i], answers[i] = &item{}, Result{Outcome: o, Err: errors.New("why")}
 			}
 			got := ""
-			for _, r := range answered(items, answers) {
+			for _, r := range answered(items, answers, c.interrupted) {
 				_, dead := errors.AsType[*parked](r.err)
 				switch {
 				case dead:
 					got += "p"
 				case isUnavailable(r.err):
-					got += "g"
-				case r.behind:
-					got += "b"
+					got += "u"
+				case r.again:
+					got += "a"
+				case r.aborted:
+					got += "i"
 				default:
 					got += "h"
 				}

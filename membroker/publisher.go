@@ -20,32 +20,30 @@ func (b *Broker) Publisher(destination string) *Publisher {
 	return &Publisher{broker: b, destination: destination}
 }
 
-// PublishBatch publishes envs in order; see pulse.Publisher. After a message whose fate is Unknown it tries no more, so that
-// publishing again from there keeps the order. A message over the size limit is Rejected; behind one that is those of its key
-// are Withheld.
+// PublishBatch publishes envs in order; see pulse.Publisher. A message over the size limit is Rejected.
 func (p *Publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
 	results := make([]pulse.Result, len(envs))
-	var stopped error
-	refused := make(map[string]bool) // keys
 	for i := range envs {
-		key := envs[i].Key
-		switch {
-		case stopped != nil:
-			results[i].Err = fmt.Errorf("membroker: not tried after an earlier failure: %w", stopped)
-			continue
-		case refused[key]:
-			results[i] = withheld(&envs[i])
+		r := p.publish(ctx, &envs[i])
+		results[i] = r
+		if r.Outcome == pulse.Acked {
 			continue
 		}
-		results[i] = p.publish(ctx, &envs[i])
-		switch results[i].Outcome {
-		case pulse.Unknown:
-			stopped = results[i].Err
-		case pulse.Rejected:
-			refused[key] = key != ""
+		for j := i + 1; j < len(envs); j++ {
+			results[j] = notTried(&envs[j], r.Outcome)
 		}
+		break
 	}
 	return results
+}
+
+// notTried is the result of a message behind one with this outcome.
+func notTried(env *pulse.Envelope, before pulse.Outcome) pulse.Result {
+	r := pulse.Result{Err: fmt.Errorf("membroker: event %s was not tried after one that failed: %w", env.ID, pulse.ErrBroker)}
+	if before == pulse.Rejected {
+		r.Outcome = pulse.Withheld
+	}
+	return r
 }
 
 // publish publishes one message.
@@ -92,10 +90,6 @@ func unknown(env *pulse.Envelope) pulse.Result {
 
 func rejected(env *pulse.Envelope, why string) pulse.Result {
 	return pulse.Result{Outcome: pulse.Rejected, Err: fmt.Errorf("membroker: event %s was refused: %s: %w", env.ID, why, pulse.ErrBroker)}
-}
-
-func withheld(env *pulse.Envelope) pulse.Result {
-	return pulse.Result{Outcome: pulse.Withheld, Err: fmt.Errorf("membroker: event %s was not published: one of its key before it was refused: %w", env.ID, pulse.ErrBroker)}
 }
 
 // Last returns the last message of the destination; see pulse.Publisher.
