@@ -70,7 +70,6 @@ type message struct {
 	id      uuid.UUID
 	subject string
 	data    string
-	order   int // place of the first message of the event among all first ones
 }
 
 // stranger reads the stream from its beginning to its end with the client library of the broker alone.
