@@ -144,6 +144,107 @@ func TestBrokerLosesWhatItAcknowledged(t *testing.T) {
 	}
 }
 
+// TestDrainLooksAtTheDestination: what a broker lost while nobody ran is there again when Drain returns, also a second time on one bus.
+func TestDrainLooksAtTheDestination(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, store := newBus(t)
+		broker := membroker.New(nil)
+		for round := range 5 {
+			next, err := pulse.New(store, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bus = next
+			if err := bus.Publish("memory", broker.Publisher("memory")); err != nil {
+				t.Fatal(err)
+			}
+			for again := range 5 {
+				for i := range 3 {
+					emit(t, bus, lesson{"a", i})
+				}
+				drainSoon(t, bus)
+				broker.Truncate("memory", 1)
+				drainSoon(t, bus)
+				if n := len(broker.Messages("memory")); n != 3*(5*round+again+1) {
+					t.Fatalf("run %d of process %d: the broker has %d messages", again, round, n)
+				}
+			}
+		}
+	})
+}
+
+// TestDrainBesideAnotherProcess: the relay that runs there is good enough, once it is seen to be alive.
+func TestDrainBesideAnotherProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, store := newBus(t)
+		broker := membroker.New(nil)
+		other, err := pulse.New(store, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range []*pulse.Bus{bus, other} {
+			if err := b.Publish("memory", broker.Publisher("memory")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop := (&relayed{Bus: other}).running(t)
+		defer stop()
+		emit(t, bus, lesson{"a", 1})
+		time.Sleep(time.Second)
+		drainSoon(t, bus)
+		if n := len(broker.Messages("memory")); n != 1 {
+			t.Errorf("%d messages", n)
+		}
+	})
+}
+
+// TestDrainAfterACrash: that the lease of a process that died is not over yet does not mean that somebody looked at the destination.
+func TestDrainAfterACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, store := newBus(t)
+		broker := membroker.New(&membroker.Options{MaxBatch: 1, Hook: func(context.Context, string, *pulse.Envelope) membroker.Fault {
+			time.Sleep(time.Second)
+			return membroker.None
+		}})
+		if err := bus.Publish("memory", broker.Publisher("memory")); err != nil {
+			t.Fatal(err)
+		}
+		emit(t, bus, lesson{"a", 1}, lesson{"a", 2})
+		drainSoon(t, bus)
+		if _, err := store.Acquire(t.Context(), pulse.Lease{Name: pulse.RelayName("memory"), Holder: "the one that died"}, 5*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		broker.Wipe()
+		drainSoon(t, bus)
+		if n := len(broker.Messages("memory")); n != 2 {
+			t.Errorf("%d messages", n)
+		}
+	})
+}
+
+// TestDrainAfterPublishingWithoutSaving: what the destination has counts as published, without a further event.
+func TestDrainAfterPublishingWithoutSaving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failures := 1
+		bus, _ := faultyBus(t, func(_ context.Context, point string) error {
+			if point == memstore.AdvanceBefore && failures > 0 {
+				failures--
+				return errors.New("not now")
+			}
+			return nil
+		})
+		broker := membroker.New(nil)
+		if err := bus.Publish("memory", broker.Publisher("memory")); err != nil {
+			t.Fatal(err)
+		}
+		emit(t, bus, lesson{"a", 1}, lesson{"a", 2})
+		drainSoon(t, bus)
+		if n, s := len(broker.Messages("memory")), one(t, bus); n != 2 || s.Lag() != 0 || failures != 0 {
+			t.Errorf("%d messages, relay %+v, failures left %d", n, s, failures)
+		}
+	})
+}
+
 // TestRejectedMessageIsParked: its key waits, others go on, and settled it is published after all.
 func TestRejectedMessageIsParked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

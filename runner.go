@@ -27,6 +27,7 @@ type runner struct {
 	holder   string
 	changed  chan struct{} // has room for one: somebody changed the subscription through this bus
 	draining atomic.Int32  // Drain waits: save at once
+	healed   atomic.Bool   // of a relay: while it runs, the destination was compared with the cursor
 
 	// Owned by the goroutine of run and its sessions.
 	failures int           // attempts that failed in a row
@@ -56,8 +57,13 @@ func (r *runner) poke() {
 
 // run runs sessions until ctx ends. An error needs a person.
 func (r *runner) run(ctx context.Context) error {
+	defer r.healed.Store(false)
+	var held time.Time // since when another instance has the lease
 	for ctx.Err() == nil {
 		err := r.once(ctx)
+		if !errors.Is(err, ErrHeld) {
+			held = time.Time{}
+		}
 		switch {
 		case err == nil || ctx.Err() != nil:
 		case errors.Is(err, ErrDiverged) || errors.Is(err, ErrClosed):
@@ -65,6 +71,11 @@ func (r *runner) run(ctx context.Context) error {
 		case errors.Is(err, ErrNotFound):
 			return fmt.Errorf("subscription %q: %w: it was dropped while this process ran it: start again to register it anew", r.sub.name, err)
 		case errors.Is(err, ErrHeld):
+			if held.IsZero() {
+				held = time.Now()
+			} else if time.Since(held) > leaseTTL { // who has it is alive, and has compared
+				r.healed.Store(true)
+			}
 			r.sleep(ctx, heldWait)
 		case errors.Is(err, ErrFenced):
 			r.bus.log.Warn("pulse: another instance took over or the subscription was changed", "subscription", r.sub.name)
@@ -137,12 +148,14 @@ func (r *runner) session(ctx context.Context, lease Lease) (clean bool, err erro
 	if err := r.verify(ctx, &state); err != nil {
 		return true, err
 	}
+	known := state.Cursor.Position
 	if r.sub.publisher != nil {
 		if err := r.heal(ctx, &state); err != nil {
 			return true, r.cannotStart(ctx, err)
 		}
 	}
 	s := newSession(r, lease, state.Cursor)
+	s.healedBy(known)
 	if r.sub.source != nil {
 		if s.feed, err = r.openFeed(ctx, state.Cursor.Position); err != nil {
 			return true, r.cannotStart(ctx, err)

@@ -23,6 +23,16 @@ func (s *session) unsaved() bool {
 	return len(s.dirty) > 0 || s.unacked.unsaved > 0 || len(s.acks) > 0
 }
 
+// healedBy says how far publishing had come when the destination was compared with the cursor. It is healed when that is saved anew.
+func (s *session) healedBy(known Position) {
+	s.healing = known
+	if s.cursor.Position == known {
+		s.healed.Store(true)
+		return
+	}
+	s.unacked.unsaved++
+}
+
 // save hands what changed to the saver, if it is time and the saver is free.
 func (s *session) save() {
 	if s.saving || !s.unsaved() || s.fenced {
@@ -64,6 +74,9 @@ func (s *session) afterSave(done saved) {
 		return
 	}
 	s.floor = done.floor
+	if s.floor >= s.healing {
+		s.healed.Store(true)
+	}
 	if s.cursor.Position < s.floor {
 		s.cursor = Cursor{Epoch: s.cursor.Epoch, Position: s.floor}
 	}

@@ -54,6 +54,7 @@ type session struct {
 
 	feed     Feed                // nil when fed from the log
 	floor    Position            // the cursor in the store
+	healing  Position            // of a relay: the cursor must get there again, then nothing is missing at the destination
 	inFlight map[Position]*entry // messages of the feed, until the cursor passes them
 	acks     []Message           // handled, to be acknowledged with the next save
 	vouched  Position            // how far the relay vouched when it was asked last; of the saver

@@ -38,6 +38,26 @@ func ServeSettings() []Setting {
 		{"nats-ca", "PULSE_NATS_CA", "", "file of the certificates that servers are checked against", text(nats(func(n *NATSSpec) *string { return &n.CA }))},
 		{"nats-cert", "PULSE_NATS_CERT", "", "file of the certificate to show to servers", text(nats(func(n *NATSSpec) *string { return &n.Cert }))},
 		{"nats-key", "PULSE_NATS_KEY", "", "file of the key of that certificate", text(nats(func(n *NATSSpec) *string { return &n.KeyPEM }))},
+		{"nats-stream", "PULSE_NATS_STREAM", "PULSE", "name of the stream; one for each store", func(c *Config, v string) error {
+			c.Broker.NATS.Stream = v
+			return parseStream(v)
+		}},
+		{"nats-prefix", "PULSE_NATS_PREFIX", "pulse.0", "what subjects begin with; one for each store", func(c *Config, v string) error {
+			c.Broker.NATS.Prefix = v
+			return parsePrefix(v)
+		}},
+		{"nats-replicas", "PULSE_NATS_REPLICAS", "1", "copies of the stream in a cluster, 3 for three servers", func(c *Config, v string) (err error) {
+			c.Broker.NATS.Replicas, err = parseReplicas(v)
+			return err
+		}},
+		{"nats-max-age", "PULSE_NATS_MAX_AGE", "72h", "how long the stream keeps messages", func(c *Config, v string) (err error) {
+			c.Broker.NATS.MaxAge, err = parseAge(v)
+			return err
+		}},
+		{"nats-max-bytes", "PULSE_NATS_MAX_BYTES", "", "size of the stream, such as 20GiB; when full it takes no more. Default: as it is", func(c *Config, v string) (err error) {
+			c.Broker.NATS.MaxBytes, err = parseBytes(v)
+			return err
+		}},
 	}
 }
 

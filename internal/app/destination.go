@@ -16,7 +16,8 @@ import (
 type Destination struct {
 	Name      string
 	Publisher pulse.Publisher
-	URL       string // where clients connect to an embedded broker that listens, "" for others
+	Source    pulse.Source // nil for the log, from which nothing can be read
+	URL       string       // where clients connect to an embedded broker that listens, "" for others
 
 	close func() error
 }
@@ -31,7 +32,7 @@ func (c *Config) EmbeddedDir() string { return c.Store.Path + ".nats" }
 // process runs the embedded broker; after other errors it may be tried again.
 func OpenDestination(ctx context.Context, cfg *Config, logger *slog.Logger) (*Destination, error) {
 	spec := &cfg.Broker
-	opts := natsbroker.Options{Auth: spec.NATS.Auth, TLS: spec.NATS.TLS, Listen: spec.NATS.Listen, Log: logger}
+	opts := spec.NATS.options(logger)
 	var broker *natsbroker.Broker
 	var err error
 	switch spec.Kind {
@@ -47,7 +48,7 @@ func OpenDestination(ctx context.Context, cfg *Config, logger *slog.Logger) (*De
 	if err != nil {
 		return nil, err
 	}
-	d := &Destination{Name: spec.Destination(), Publisher: broker.Publisher(), close: broker.Close}
+	d := &Destination{Name: spec.Destination(), Publisher: broker.Publisher(), Source: broker.Source(), close: broker.Close}
 	if opts.Listen != "" {
 		d.URL = broker.URL()
 	}

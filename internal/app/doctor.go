@@ -151,7 +151,8 @@ func (d *doctor) source(states []pulse.SubscriptionState, s *pulse.SubscriptionS
 // subscription tells the worst about a subscription first, and all of it.
 func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
 	check, parked := "subscription "+s.Name, "%d dead letters: pulse dead list %s"
-	if destination, ok := strings.CutPrefix(s.Name, pulse.RelayName("")); ok {
+	destination, relay := strings.CutPrefix(s.Name, pulse.RelayName(""))
+	if relay {
 		check, parked = "destination "+destination, "the broker refused %d events: pulse dead list %s"
 	}
 	sound := true
@@ -162,8 +163,15 @@ func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
 	if why := d.diverged(ctx, s); why != "" {
 		say(Fail, "%s: the log was restored or replaced; replay the subscription from a position you trust, or restore the newer log", why)
 	}
-	if lag := s.Lag(); lag > warnLag {
-		say(Warn, "%d events behind: is it running, and fast enough?", lag)
+	idle := "nothing runs it: start the application that subscribes"
+	if relay {
+		idle = "nothing publishes: start pulse serve, or the application that does"
+	}
+	switch lag := s.Lag(); {
+	case lag > 0 && s.Holder == "" && !s.PausedUntil.After(time.Now()):
+		say(Warn, "%d events behind, and %s", lag, idle)
+	case lag > warnLag:
+		say(Warn, "%d events behind: is it fast enough?", lag)
 	}
 	switch {
 	case s.PausedUntil.Equal(pulse.Forever):
