@@ -18,6 +18,9 @@ func (s *session) arrived(in intake) {
 		env := &in.envs[i]
 		e := &entry{position: env.Position, commitment: env.Commitment, size: env.Size()}
 		s.unacked.add(e)
+		if s.feed != nil {
+			s.inFlight[env.Position] = e // the broker may bring it, too
+		}
 		if _, done := s.passed[env.Position]; done || s.rows[env.Position] != nil {
 			delete(s.passed, env.Position)
 			e.done = true

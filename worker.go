@@ -47,14 +47,28 @@ func (s *session) readOn(ctx context.Context, after *Position) error {
 	if s.feed == nil {
 		return s.readLog(ctx, after, math.MaxInt64)
 	}
-	first, err := s.sub.source.First(ctx)
+	through, err := s.expired(ctx)
 	if err != nil {
 		return err
 	}
-	if err := s.readLog(ctx, after, first-1); err != nil {
+	if err := s.readLog(ctx, after, through); err != nil {
 		return err
 	}
 	return s.readFeed(ctx)
+}
+
+// expired is how far the broker has no messages any more: to its oldest one, or when it has none to what the relay had published before
+// the broker was asked.
+func (s *session) expired(ctx context.Context) (Position, error) {
+	published, err := s.published(ctx)
+	if err != nil {
+		return 0, err
+	}
+	first, err := s.sub.source.First(ctx)
+	if err != nil || first > 0 {
+		return first - 1, err
+	}
+	return published, nil
 }
 
 // readLog reads the log page by page, through a position.

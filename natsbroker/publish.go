@@ -64,7 +64,7 @@ func (a *answers) index(m *nats.Msg) int {
 // publish publishes envs, all behind the last message of the stream, up to the first that cannot be, and fills in the results. With an
 // error what became of those without a result is not known.
 func (p *Publisher) publish(ctx context.Context, envs []pulse.Envelope, results []pulse.Result) error {
-	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	ctx, cancel := p.broker.awaiting(ctx)
 	defer cancel()
 	cut := p.broker.lostSoon()
 	p.answers.next()

@@ -15,23 +15,30 @@ import (
 	"github.com/edupulse-live/pulse"
 )
 
-// callTimeout is how long one question to the server may take.
-const callTimeout = 10 * time.Second
-
 // ensureStream returns the stream as it is, and makes it when it is gone.
 func (b *Broker) ensureStream(ctx context.Context) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	s, err := b.js.Stream(ctx, b.opts.Stream)
+	s, err := b.stream(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if s, err = b.js.CreateStream(ctx, b.streamConfig()); err == nil {
+		s, err = ask(ctx, b, func(ctx context.Context) (jetstream.Stream, error) { return b.js.CreateStream(ctx, b.streamConfig()) })
+		if err == nil {
 			err = b.awaitStream(ctx)
 		}
 	}
 	if err != nil {
 		return nil, failed("stream "+b.opts.Stream, err)
 	}
-	return s.CachedInfo(), nil
+	info := s.CachedInfo()
+	if info.Cluster != nil {
+		b.leader.Store(info.Cluster.Leader)
+	}
+	return info, nil
+}
+
+// stream looks at the stream.
+func (b *Broker) stream(ctx context.Context) (jetstream.Stream, error) {
+	return ask(ctx, b, func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, b.opts.Stream) })
 }
 
 // awaitStream waits until messages published here reach the new stream: in a cluster the server that this is a connection to learns
@@ -45,10 +52,9 @@ func (b *Broker) awaitStream(ctx context.Context) error {
 		if !errors.Is(err, nats.ErrNoResponders) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		sleep(ctx, pause)
+		if ctx.Err() != nil {
 			return errNoStream
-		case <-time.After(pause):
 		}
 	}
 }
@@ -65,7 +71,7 @@ func (b *Broker) setUp(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if _, err = b.js.UpdateStream(ctx, *want); err != nil {
+	if _, err = ask(ctx, b, func(ctx context.Context) (jetstream.Stream, error) { return b.js.UpdateStream(ctx, *want) }); err != nil {
 		return failed("update stream "+b.opts.Stream, err)
 	}
 	return nil
