@@ -162,7 +162,7 @@ func failed(op string, err error) error {
 // advice says what people can do about what the client says.
 func advice(err error) string {
 	switch {
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked), errors.Is(err, nats.ErrAccountAuthExpired):
+	case shutOut(err):
 		return "the server does not let this user in: check Auth: "
 	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected):
 		return "there is no connection, it is being made again: "
@@ -174,4 +174,14 @@ func advice(err error) string {
 		return "JetStream is not running there: enable it in the server's configuration: "
 	}
 	return ""
+}
+
+// shutOut tells that a server did not let this user in.
+func shutOut(err error) bool {
+	for _, is := range [...]error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return false
 }

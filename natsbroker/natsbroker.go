@@ -118,9 +118,10 @@ type Broker struct {
 	cut   chan struct{}    // closed and replaced when the connection is lost
 	slots map[string]*slot // by subscription
 
-	waiting    waiters      // for answers and messages
-	publishing waiters      // for answers to events
-	leader     atomic.Value // string: the server that led the stream when it was looked at last; "" without a cluster
+	waiting    waiters               // for answers and messages
+	publishing waiters               // for answers to events
+	shutOut    atomic.Pointer[error] // why the server does not let this user in again
+	leader     atomic.Value          // string: the server that led the stream when it was looked at last; "" without a cluster
 }
 
 // Connect connects to a NATS server or cluster, url being one or more addresses such as "nats://127.0.0.1:4222" with commas between
@@ -186,12 +187,16 @@ func (b *Broker) connectOptions() ([]nats.Option, error) {
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
+			b.shutOut.Store(nil)
 			b.opts.Log.Info("natsbroker: connected again", "server", nc.ConnectedUrlRedacted())
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			b.opts.Log.Warn("natsbroker: the client reports", "error", err)
-			if errors.Is(err, nats.ErrPermissionViolation) {
+			switch {
+			case errors.Is(err, nats.ErrPermissionViolation):
 				b.refused(err)
+			case shutOut(err):
+				b.shutOut.Store(&err)
 			}
 		}),
 	}

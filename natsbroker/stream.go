@@ -26,6 +26,9 @@ func (b *Broker) ensureStream(ctx context.Context) (*jetstream.StreamInfo, error
 			err = b.awaitStream(ctx)
 		}
 	}
+	if why := b.shutOut.Load(); err != nil && why != nil {
+		err = *why
+	}
 	if err != nil {
 		return nil, failed("stream "+b.opts.Stream, err)
 	}
@@ -45,17 +48,22 @@ func (b *Broker) stream(ctx context.Context) (jetstream.Stream, error) {
 // a little later that there is one. It asks with a message that no stream accepts, since it is for one of another name.
 func (b *Broker) awaitStream(ctx context.Context) error {
 	const pause = 10 * time.Millisecond
+	probing, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer b.publishing.add(end)()
 	probe := nats.NewMsg(b.opts.Prefix + ".probe")
 	probe.Header.Set(jetstream.ExpectedStreamHeader, b.opts.Stream+"-not-this-one")
 	for {
-		_, err := b.nc.RequestMsgWithContext(ctx, probe)
-		if !errors.Is(err, nats.ErrNoResponders) {
+		_, err := b.nc.RequestMsgWithContext(probing, probe)
+		switch {
+		case ctx.Err() != nil:
+			return errNoStream
+		case probing.Err() != nil:
+			return nil // this user may not publish everything: what it may not will be said then
+		case !errors.Is(err, nats.ErrNoResponders):
 			return err
 		}
 		sleep(ctx, pause)
-		if ctx.Err() != nil {
-			return errNoStream
-		}
 	}
 }
 
