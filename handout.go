@@ -16,6 +16,11 @@ func (s *session) promote() {
 		if it == nil {
 			return
 		}
+		if s.sub.publisher != nil && it.position > s.reached { // set back to feed a broker again: it comes in its place
+			it.row.Due = now.Add(turnWait)
+			s.due.push(it)
+			continue
+		}
 		if it.suspect && !s.takeTurn(it) {
 			it.row.Due = now.Add(turnWait)
 			s.due.push(it)

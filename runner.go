@@ -153,9 +153,15 @@ func (r *runner) session(ctx context.Context, lease Lease) (clean bool, err erro
 		if err := r.heal(ctx, &state); err != nil {
 			return true, r.cannotStart(ctx, err)
 		}
+		if state.Cursor.Position != known { // before anything is published from there
+			if err := r.ports.deliveries.Advance(ctx, lease, Progress{Cursor: state.Cursor}); err != nil {
+				return true, err
+			}
+		}
+		r.healed.Store(state.Cursor.Position >= known)
 	}
 	s := newSession(r, lease, state.Cursor)
-	s.healedBy(known)
+	s.healing = known
 	if r.sub.source != nil {
 		if s.feed, err = r.openFeed(ctx, state.Cursor.Position); err != nil {
 			return true, r.cannotStart(ctx, err)

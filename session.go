@@ -52,18 +52,17 @@ type session struct {
 	fenced   bool   // saves nothing more: another instance may be active
 	trouble  error  // what ends it when all that runs is handled and saved
 
-	feed     Feed                // nil when fed from the log
-	floor    Position            // the cursor in the store
-	healing  Position            // of a relay: the cursor must get there again, then nothing is missing at the destination
-	inFlight map[Position]*entry // messages of the feed, until the cursor passes them
-	acks     []Message           // handled, to be acknowledged with the next save
-	vouched  Position            // how far the relay vouched when it was asked last; of the saver
+	feed    Feed      // nil when fed from the log
+	reached Position  // how far the log was read
+	acks    []Message // handled, to be acknowledged with the next save
+	savedTo Position  // the cursor as it was saved last
+	healing Position  // of a relay: the cursor must get there again, then nothing is missing at the destination
 
 	work    chan []*item
 	results chan []result
 	intakes chan intake
 	saves   chan saveJob
-	saved   chan saved
+	saved   chan error
 	renewed chan Lease
 	lost    chan error
 	broken  chan error // the feed failed
@@ -99,11 +98,10 @@ func newSession(r *runner, lease Lease, cursor Cursor) *session {
 		dirty:    map[Position]struct{}{},
 		work:     make(chan []*item),
 		results:  make(chan []result, n),
-		floor:    cursor.Position,
-		inFlight: map[Position]*entry{},
+		reached:  cursor.Position,
 		intakes:  make(chan intake),
 		saves:    make(chan saveJob, 1),
-		saved:    make(chan saved, 1),
+		saved:    make(chan error, 1),
 		renewed:  make(chan Lease),
 		lost:     make(chan error, 1),
 		broken:   make(chan error, 1),
@@ -149,11 +147,10 @@ func (s *session) loop(ctx context.Context) {
 			s.arrived(in)
 		case rs := <-s.results:
 			s.settleAll(rs)
-		case done := <-s.saved:
-			s.afterSave(done)
+		case err := <-s.saved:
+			s.afterSave(err)
 		case lease := <-s.renewed:
 			s.revision = lease.Revision
-			s.skipUnrouted()
 		case err := <-s.lost:
 			s.fenced = true
 			s.fail(err)
@@ -161,9 +158,6 @@ func (s *session) loop(ctx context.Context) {
 			s.stopping = true
 		case <-timer.C:
 			s.findHung()
-			if s.draining.Load() > 0 {
-				s.skipUnrouted()
-			}
 		case <-ctx.Done():
 			s.stopping = true
 		}
@@ -184,8 +178,8 @@ func (s *session) finish(ctx context.Context, abort context.CancelFunc) bool {
 		select {
 		case rs := <-s.results:
 			s.settleAll(rs)
-		case done := <-s.saved:
-			s.afterSave(done)
+		case err := <-s.saved:
+			s.afterSave(err)
 		case <-s.renewed:
 		case err := <-s.lost:
 			s.fenced = true
@@ -225,9 +219,6 @@ func (s *session) nextWake() time.Duration {
 	}
 	if len(s.running) > 0 {
 		wake = min(wake, s.sub.timeout/2+hungGrace)
-	}
-	if s.feed != nil && s.draining.Load() > 0 {
-		wake = min(wake, pollInterval)
 	}
 	return max(wake, 0)
 }
