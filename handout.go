@@ -16,18 +16,20 @@ func (s *session) promote() {
 		if it == nil {
 			return
 		}
-		if s.sub.publisher != nil && it.position > s.reached { // set back to feed a broker again: it comes in its place
-			it.row.Due = now.Add(turnWait)
-			s.due.push(it)
-			continue
-		}
-		if it.suspect && !s.takeTurn(it) {
+		if s.tooEarly(it) || it.suspect && !s.takeTurn(it) {
 			it.row.Due = now.Add(turnWait)
 			s.due.push(it)
 			continue
 		}
 		s.record(it)
 	}
+}
+
+// tooEarly holds a relay's row back until the cursor has come to it. Published before what lies in front of it, because a person has just
+// settled what it waited behind, it would be the last message there and tell of more than there is; and where the cursor was set
+// back, for the destination lost something, it would be out of order.
+func (s *session) tooEarly(it *item) bool {
+	return s.sub.publisher != nil && it.position > s.cursor.Position
 }
 
 // takeTurn lets one suspect of all subscriptions of the bus be tried at a time: of two that run when the process ends, it would not
