@@ -16,6 +16,11 @@ func (s *session) promote() {
 		if it == nil {
 			return
 		}
+		if l := it.lane; l != nil && len(l.rows) > 0 && l.rows[0] != it { // an earlier one of its key has come in between
+			l.active = nil
+			s.advanceLane(l)
+			continue
+		}
 		if s.tooEarly(it) || it.suspect && !s.takeTurn(it) {
 			it.row.Due = now.Add(turnWait)
 			s.due.push(it)
@@ -25,9 +30,9 @@ func (s *session) promote() {
 	}
 }
 
-// tooEarly holds a relay's row back until the cursor has come to it. Published before what lies in front of it, because a person has just
-// settled what it waited behind, it would be the last message there and tell of more than there is; and where the cursor was set
-// back, for the destination lost something, it would be out of order.
+// tooEarly holds a relay's row back until the cursor has come to it. Published before what lies in front of it, for example because
+// a person has just settled what it waited behind, it would be the last message there and tell of more than there is; and where
+// the cursor was set back, for the destination lost something, it would be out of order.
 func (s *session) tooEarly(it *item) bool {
 	return s.sub.publisher != nil && it.position > s.cursor.Position
 }

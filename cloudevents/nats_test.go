@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -300,4 +301,23 @@ func BenchmarkHeaders(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestDocsListHeaders: docs/nats.md tells readers in other languages of each header.
+func TestDocsListHeaders(t *testing.T) {
+	docs, err := os.ReadFile("../docs/nats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := full()
+	env.Extensions = []byte(`{"n":1}`)
+	headers, err := AppendHeaders(nil, &env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range headers {
+		if h.Name != "ce-n" && !strings.Contains(string(docs), "\n| `"+h.Name+"` |") {
+			t.Errorf("docs/nats.md has no row for %s", h.Name)
+		}
+	}
 }
