@@ -28,6 +28,11 @@ func (d *Destination) Close() error { return d.close() }
 // EmbeddedDir is where the embedded broker keeps its data: beside the store.
 func (c *Config) EmbeddedDir() string { return c.Store.Path + ".nats" }
 
+// EmbeddedFor is the configuration of an embedded broker that belongs to the SQLite store at path, and opens no port.
+func EmbeddedFor(path string) Config {
+	return Config{Store: StoreSpec{KindSQLite, path}, Broker: BrokerSpec{Kind: BrokerEmbedded}}
+}
+
 // OpenDestination connects to the broker that cfg names, or starts it. An ErrInvalid needs a person, an ErrHeld means that another
 // process runs the embedded broker; after other errors it may be tried again.
 func OpenDestination(ctx context.Context, cfg *Config, logger *slog.Logger) (*Destination, error) {

@@ -44,16 +44,20 @@ func newEffects(bus *pulse.Bus, v *view) *effects {
 // Mail that fails is tried this often in all.
 const mailAttempts = 3
 
-// subscribe registers four side effects, of which the mailer has troubles, and the tutor, who is part of the platform.
-func (e *effects) subscribe() error {
+// subscribe registers four side effects, of which the mailer has troubles, and the tutor, who is part of the platform. from says where
+// they read: nothing, for the log, or the option of a broker.
+func (e *effects) subscribe(from []pulse.SubscribeOption) error {
 	mail := e.mail
 	quick := pulse.Retry(pulse.RetryPolicy{Attempts: mailAttempts, First: 400 * time.Millisecond, Max: 2 * time.Second})
+	subscribe := func(name string, opts ...pulse.SubscribeOption) error {
+		return e.bus.Subscribe(name, append(opts, from...)...)
+	}
 	return errors.Join(
-		e.bus.Subscribe(mailer, quick, pulse.OnDelivery("student.*", mail), pulse.OnDelivery(courseCompleted, mail), pulse.OnDelivery(badgeAwarded, mail)),
-		e.bus.Subscribe(search, pulse.OnDelivery(courseOpened, e.does(search, "indexed")), pulse.OnDelivery("*.published", e.does(search, "indexed"))),
-		e.bus.Subscribe(notifier, pulse.OnDelivery("*.published", e.does(notifier, "told the course")), pulse.OnDelivery(badgeAwarded, e.does(notifier, "told friends"))),
-		e.bus.Subscribe(analytics, pulse.OnBatch(">", 100, e.count)),
-		e.bus.Subscribe(tutor, pulse.Ordered(), sqlitestore.OnTx(e.mark), sqlitestore.OnTx(e.graduate)),
+		subscribe(mailer, quick, pulse.OnDelivery("student.*", mail), pulse.OnDelivery(courseCompleted, mail), pulse.OnDelivery(badgeAwarded, mail)),
+		subscribe(search, pulse.OnDelivery(courseOpened, e.does(search, "indexed")), pulse.OnDelivery("*.published", e.does(search, "indexed"))),
+		subscribe(notifier, pulse.OnDelivery("*.published", e.does(notifier, "told the course")), pulse.OnDelivery(badgeAwarded, e.does(notifier, "told friends"))),
+		subscribe(analytics, pulse.OnBatch(">", 100, e.count)),
+		subscribe(tutor, pulse.Ordered(), sqlitestore.OnTx(e.mark), sqlitestore.OnTx(e.graduate)),
 	)
 }
 
