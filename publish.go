@@ -169,8 +169,9 @@ func (r *runner) firstLost(ctx context.Context, state *SubscriptionState, last P
 	return 0, nil
 }
 
-// floor is where publishing goes on after a loss: behind what every subscription that reads from the destination has handled,
-// and behind what is still there.
+// floor is where publishing goes on after a loss: behind what every subscription that reads from the destination has handled.
+// That may be before the last message there: what was published late, because it had been refused, may be among what is lost.
+// Without such subscriptions it is behind the last message.
 func (r *runner) floor(ctx context.Context, last Position) (Position, error) {
 	states, err := r.ports.subscriptions.States(ctx)
 	if err != nil {
@@ -185,5 +186,5 @@ func (r *runner) floor(ctx context.Context, last Position) (Position, error) {
 	if readers == 0 {
 		return last, nil
 	}
-	return max(last, lowest), nil
+	return lowest, nil
 }

@@ -87,3 +87,44 @@ func TestSettledMessageBehindALoss(t *testing.T) {
 		}
 	})
 }
+
+// TestLateMessageLost: what a destination lost includes a message that was published late, far behind its place.
+func TestLateMessageLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refuse := true
+		r := newRelayed(t, func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
+			if refuse && env.Position == 5 {
+				return membroker.Refuse
+			}
+			return membroker.None
+		})
+		if err := r.Pause(t.Context(), "index", "away"); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 10 {
+			emit(t, r.Bus, lesson{string(rune('a' + i)), i})
+		}
+		stop := r.running(t)
+		time.Sleep(time.Second)
+		refuse = false
+		if n, err := r.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		time.Sleep(time.Minute)
+		stop()
+		if n := len(r.broker.Messages("memory")); n != 10 {
+			t.Fatalf("%d of 10 published", n)
+		}
+		r.broker.Truncate("memory", 7)
+		stop = r.running(t)
+		time.Sleep(time.Minute)
+		stop()
+		found := map[pulse.Position]bool{}
+		for _, env := range r.broker.Messages("memory") {
+			found[env.Position] = true
+		}
+		if len(found) != 10 {
+			t.Errorf("fed again it has %v, want 1 to 10", found)
+		}
+	})
+}

@@ -440,6 +440,9 @@ func TestStatusAndRepublish(t *testing.T) {
 	if code, _, stderr := s.pulse(t, "subscription", "pause", "nats"); code != 3 || !strings.Contains(stderr, "is called relay/nats") {
 		t.Errorf("the name of a destination for its relay: %d, %s", code, stderr)
 	}
+	if code, _, stderr := s.pulse(t, "subscription", "replay", "relay/nats", "--from", "1"); code != 2 || !strings.Contains(stderr, "pulse republish --to nats") {
+		t.Errorf("replay of a relay: %d, %s", code, stderr)
+	}
 	for word, want := range map[string]string{"--to": "nats\n", "--broker": "embedded\nnats://\nlog\nnone\n"} {
 		if _, stdout, _ := s.pulse(t, "__complete", "republish", word, ""); !strings.HasPrefix(stdout, want) {
 			t.Errorf("%s is completed by %q", word, stdout)

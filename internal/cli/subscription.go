@@ -85,6 +85,9 @@ func newResumeCommand(env *environment) *cobra.Command {
 func newReplayCommand(env *environment) *cobra.Command {
 	var from string
 	cmd := env.controlCommand("replay", func(ctx context.Context, a *app.App, s pulse.SubscriptionState) (string, error) {
+		if destination, relay := strings.CutPrefix(s.Name, pulse.RelayName("")); relay {
+			return "", usagef("%s is a relay, which goes on behind the destination's last message: send events again by pulse republish --to %s", s.Name, destination)
+		}
 		position, err := parseFrom(from, s.Head)
 		if err != nil {
 			return "", err
@@ -132,7 +135,8 @@ func newDropCommand(env *environment) *cobra.Command {
 	})
 	cmd.Short = "Remove a subscription and all it left"
 	cmd.Long = `Drop removes what the store keeps of a subscription: its place in the log, retries and dead letters. The
-events stay. An application that subscribes again under this name starts anew.`
+events stay. An application that subscribes again under this name starts anew. A relay that publishes again goes on
+behind the destination's last message: what was refused there stays out, so look at its dead letters first.`
 	cmd.Example = "  pulse subscription drop old-mailer --yes"
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
