@@ -47,8 +47,9 @@ not count here: a demo publishes nowhere else.
 With --oulad it replays a real year: the Open University Learning Analytics dataset (Kuzilek, Hlosta and Zdrahal, 2017, CC BY
 4.0), of which DIR holds the tables as gzip CSV, without studentVle. Every event is emitted, published, handled in order by
 one transactional subscription, and counted afterwards by what the handler did, not by what the bus says; published are those
-that the broker has acknowledged. Killed at any moment and started again on the same --data it ends with the same counts. People appear under pseudonyms made with a
-secret that is forgotten when the run ends well; their gender, region and so on are left out.
+that the broker has acknowledged. Killed at any moment and started again on the same --data it ends with the same counts.
+People appear under pseudonyms made with a secret that is forgotten when the run ends well; their gender, region and so on
+are left out.
 
 Its time runs from the first emit to the last commit of the handler, its latency from the call of Emit to that commit.`,
 		Example: `  pulse demo
