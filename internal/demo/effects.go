@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"hash/fnv"
 	"sync/atomic"
 	"time"
 
@@ -74,16 +75,18 @@ func (e *effects) done(subscription string, d *pulse.Delivery, what string) {
 	e.view.handled(subscription, d, what)
 }
 
-// mail is a side effect with a mail server that is busy now and then, and people whose mailbox is gone. Who they are is in the
-// event's id, so that trying again helps in the first case and not in the second.
+// mail is a side effect with a mail server that is busy now and then, and people whose mailbox is gone. When and who that is follows from
+// the event's id and from its key, the student, so that trying again helps in the first case and not in the second.
 func (e *effects) mail(_ context.Context, d *pulse.Delivery) error {
 	const goneOneIn, busyOneIn = 50, 12
-	n := int(d.ID[15])<<8 | int(d.ID[14])
+	who := fnv.New32a()
+	who.Write([]byte(d.Key))
+	when := int(d.ID[15])<<8 | int(d.ID[14])
 	var err error
 	switch {
-	case n%goneOneIn == 7:
+	case who.Sum32()%goneOneIn == 11:
 		err = errors.New("550 no such mailbox")
-	case n%busyOneIn == 5 && d.Attempt == 1:
+	case when%busyOneIn == 5 && d.Attempt == 1:
 		err = errors.New("451 server busy, try again later")
 	default:
 		e.done(mailer, d, "sent mail")

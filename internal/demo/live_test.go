@@ -58,6 +58,9 @@ func showsEverything(t *testing.T, broker bool) {
 		if relay := pulse.RelayName("nats"); name != relay && (state.Source == "nats") != broker {
 			t.Errorf("%s reads from %q", name, state.Source)
 		}
+		if state.Lag() != 0 || state.Retries+state.Waiting != 0 {
+			t.Errorf("the demo ended with %d events and %d retries to do for %s", state.Lag(), state.Retries, name)
+		}
 	}
 	if s.Emitted != len(log) || len(log) <= 300 {
 		t.Errorf("%d emitted by the summary, %d in the log, of which 300 by people", s.Emitted, len(log))
