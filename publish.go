@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // A relay is a subscription whose handler is a publisher: ordered, one batch in flight, its rejected messages kept as
@@ -58,8 +57,8 @@ func (b *Bus) Publish(name string, p Publisher, opts ...PublishOption) error {
 		concurrency: 1,
 		timeout:     storeTimeout,
 		pauseAfter:  1,
-		pauseFirst:  100 * time.Millisecond,
-		pauseMax:    5 * time.Second,
+		pauseFirst:  downFirst,
+		pauseMax:    downMost,
 	}
 	var errs []error
 	for _, opt := range opts {

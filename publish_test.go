@@ -324,7 +324,7 @@ func TestFollowersOfARejectedMessageComeAfterIt(t *testing.T) {
 					t.Fatal(n, err)
 				}
 				drainSoon(t, bus)
-				if got := published(broker); got[len(got)-1] != 3 && skip || !skip && !slices.Equal(got[6:], []pulse.Position{3, 5, 7, 9}) {
+				if got := published(broker); skip && (len(got) != 10 || got[9] != 3) || !skip && !slices.Equal(got[6:], []pulse.Position{3, 5, 7, 9}) {
 					t.Errorf("settled, published %v", got)
 				}
 			})
@@ -359,7 +359,7 @@ func TestBrokerDown(t *testing.T) {
 		for len(r.got.of("a")) < 1000 && time.Since(begin) < time.Hour {
 			time.Sleep(time.Second)
 		}
-		if took := time.Since(begin); took > 2*time.Minute {
+		if took := time.Since(begin); took > 15*time.Second { // the longest pause of a relay, and then that of the subscription
 			t.Errorf("%d of 1000 handled %s after the broker came back", len(r.got.of("a")), took)
 		}
 		stop()

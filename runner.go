@@ -17,6 +17,9 @@ const (
 	leaseRenew = time.Second     // how often the active instance renews, and sees what people changed
 	heldWait   = 250 * time.Millisecond
 	troubled   = time.Second // wait after the store failed
+
+	downFirst = 100 * time.Millisecond // first pause while a broker is down, doubled each time
+	downMost  = 5 * time.Second        // longest
 )
 
 // runner is one subscription on one bus: it competes for the lease and runs a session while it has it.
@@ -174,17 +177,17 @@ func (r *runner) session(ctx context.Context, lease Lease) (clean bool, err erro
 	return s.run(ctx)
 }
 
-// cannotStart pauses the subscription when what it needs is down.
+// cannotStart pauses the subscription when its broker is down: no longer than a relay does, so that it goes on soon after.
 func (r *runner) cannotStart(ctx context.Context, err error) error {
 	if isUnavailable(err) && ctx.Err() == nil {
-		return r.pauseSelf(ctx, err.Error())
+		return r.pauseSelf(ctx, err.Error(), downFirst, downMost)
 	}
 	return err
 }
 
 // pauseSelf pauses the subscription for a while, longer each time in a row. A longer pause that somebody made stays.
-func (r *runner) pauseSelf(ctx context.Context, reason string) error {
-	r.wait = min(max(2*r.wait, r.sub.pauseFirst), r.sub.pauseMax)
+func (r *runner) pauseSelf(ctx context.Context, reason string, first, most time.Duration) error {
+	r.wait = min(max(2*r.wait, first), most)
 	r.bus.log.Warn("pulse: a subscription pauses", "subscription", r.sub.name, "for", r.wait, "reason", reason)
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()

@@ -125,7 +125,7 @@ func (s *session) run(ctx context.Context) (clean bool, err error) {
 	close(s.saves)
 	helpers.Wait()
 	if s.pause != "" && s.failed == nil {
-		s.failed = s.pauseSelf(bg, s.pause)
+		s.failed = s.pauseSelf(bg, s.pause, s.sub.pauseFirst, s.sub.pauseMax)
 	}
 	return clean, cmp.Or(s.failed, s.trouble)
 }
