@@ -115,7 +115,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		},
 		"blocked": {
 			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Blocked, s.Waiting = 2, 7 })},
-			"warn subscription mailer: 2 keys are held up, 7 deliveries wait behind them",
+			"warn subscription mailer: 2 keys held up, 7 waiting behind",
 		},
 		"dead letters": {
 			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Dead = 4 })},
