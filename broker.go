@@ -10,8 +10,9 @@ type Publisher interface {
 	// goroutine at a time.
 	PublishBatch(ctx context.Context, envs []Envelope) []Result
 
-	// Last returns the last message of the destination as a cursor, so that a broker that lost what it had
-	// acknowledged is noticed. The zero Cursor when there is none; ok is false when this broker cannot tell.
+	// Last returns the highest position among the messages published to the destination, also when others followed it, as a
+	// cursor: so a broker that lost what it had acknowledged is noticed. The zero Cursor when there is none; ok is false when
+	// this broker cannot tell.
 	Last(ctx context.Context) (last Cursor, ok bool, err error)
 
 	// Capabilities is constant.

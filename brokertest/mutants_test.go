@@ -53,6 +53,8 @@ func cannot(n int, outcome pulse.Outcome) []pulse.Result {
 
 const oversizeSentence = "an oversize message is Rejected, what is before it Acked, what is behind it Withheld and published when it comes again"
 
+const lastSentence = "Last reports the highest position published and its commitment, also behind messages that came late"
+
 func publisherBugs() []bug {
 	return []bug{
 		{
@@ -210,7 +212,24 @@ func publisherBugs() []bug {
 				}
 				return pulse.Cursor{}, true, nil
 			}
-		}, []string{"Last reports position and commitment of the last message"}},
+		}, []string{lastSentence}},
+		{"Last is the message that came last", func(m *mutant) {
+			m.onLast = func(context.Context) (last pulse.Cursor, ok bool, err error) {
+				for _, env := range m.broker.Messages("school") {
+					last = pulse.Cursor{Position: env.Position, Commitment: env.Commitment}
+				}
+				return last, true, nil
+			}
+		}, []string{lastSentence}},
+		{"Last has the commitment of the message that came last", func(m *mutant) {
+			m.onLast = func(ctx context.Context) (pulse.Cursor, bool, error) {
+				last, ok, err := m.Publisher.Last(ctx)
+				for _, env := range m.broker.Messages("school") {
+					last.Commitment = env.Commitment
+				}
+				return last, ok, err
+			}
+		}, []string{lastSentence}},
 		{"capabilities change", func(m *mutant) {
 			m.onCapabilities = func() pulse.Capabilities { return pulse.Capabilities{MaxBatch: 10 + len(m.broker.Messages("school"))} }
 		}, []string{"Capabilities are constant"}},

@@ -18,7 +18,7 @@ func publisherChecks() []check {
 		{"a cancelled context gives Unknown, and loses nothing that was Acked", publishCancelled},
 		{"publishing again after a cancelled context is complete and in order", publishAgain},
 		{"nobody listening is not an error", publishUnheard},
-		{"Last reports position and commitment of the last message", publishLast},
+		{"Last reports the highest position published and its commitment, also behind messages that came late", publishLast},
 		{"Capabilities are constant", publishCapabilities},
 	}
 }
@@ -211,12 +211,28 @@ func publishLast(h *harness) {
 	for _, n := range []int{1, 3, 1} {
 		envs := h.envelopes(n)
 		h.publish(envs...)
-		want := envs[n-1]
-		last, ok, err := h.Publisher.Last(h.ctx)
-		h.ok(err)
-		if !ok || last.Position != want.Position || last.Commitment != want.Commitment {
-			h.Fatalf("Last is %+v, %v, want position %d and commitment %x", last, ok, want.Position, want.Commitment)
-		}
+		h.last(envs[n-1])
+	}
+	late := h.envelopes(2)
+	highest := h.one()
+	h.publish(highest)
+	h.publish(late...)
+	h.last(highest)
+	h.publish(highest)
+	h.publish(late[0])
+	h.last(highest)
+	next := h.one()
+	h.publish(next)
+	h.last(next)
+}
+
+// last ends the case unless Last is want.
+func (h *harness) last(want pulse.Envelope) {
+	h.Helper()
+	last, ok, err := h.Publisher.Last(h.ctx)
+	h.ok(err)
+	if !ok || last.Position != want.Position || last.Commitment != want.Commitment {
+		h.Fatalf("Last is %+v, %v, want position %d and commitment %x", last, ok, want.Position, want.Commitment)
 	}
 }
 

@@ -69,6 +69,7 @@ type stream struct {
 type message struct {
 	sequence uint64 // from 1, without gaps
 	env      pulse.Envelope
+	high     pulse.Cursor // the highest position up to it
 	expired  bool
 }
 

@@ -79,7 +79,11 @@ func (p *Publisher) publish(ctx context.Context, env *pulse.Envelope) pulse.Resu
 // store adds a message to its stream and returns its sequence number. The caller holds b.mu.
 func (b *Broker) store(destination string, env *pulse.Envelope) uint64 {
 	s := b.stream(destination)
-	s.messages = append(s.messages, message{sequence: s.last() + 1, env: copyEnvelope(env)})
+	m := message{sequence: s.last() + 1, env: copyEnvelope(env), high: pulse.Cursor{Position: env.Position, Commitment: env.Commitment}}
+	if s.last() > 0 && s.messages[s.last()-1].high.Position > env.Position {
+		m.high = s.messages[s.last()-1].high
+	}
+	s.messages = append(s.messages, m)
 	b.wake()
 	return s.last()
 }
@@ -92,16 +96,14 @@ func rejected(env *pulse.Envelope, why string) pulse.Result {
 	return pulse.Result{Outcome: pulse.Rejected, Err: fmt.Errorf("membroker: event %s was refused: %s: %w", env.ID, why, pulse.ErrBroker)}
 }
 
-// Last returns the last message of the destination; see pulse.Publisher.
+// Last returns the highest position of the destination; see pulse.Publisher.
 func (p *Publisher) Last(ctx context.Context) (last pulse.Cursor, ok bool, err error) {
 	if err := p.broker.enter(ctx, "last message"); err != nil {
 		return pulse.Cursor{}, false, err
 	}
 	defer p.broker.mu.Unlock()
-	s := p.broker.stream(p.destination)
-	if s.last() > 0 {
-		env := &s.messages[s.last()-1].env
-		last = pulse.Cursor{Position: env.Position, Commitment: env.Commitment}
+	if s := p.broker.stream(p.destination); s.last() > 0 {
+		last = s.messages[s.last()-1].high
 	}
 	return last, true, nil
 }
