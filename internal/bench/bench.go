@@ -108,6 +108,9 @@ func (o *Options) complete() error {
 	if _, err := os.Stat(o.Path); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: %s exists: give a path where nothing is yet, so that nothing of yours is measured or removed", pulse.ErrInvalid, o.Path)
 	}
+	if o.Rounds < 0 || o.Time < 0 || o.Waiting < 0 || o.Backlog < 0 {
+		return fmt.Errorf("%w: rounds, times and numbers of events cannot be negative", pulse.ErrInvalid)
+	}
 	if o.Rounds == 0 {
 		o.Rounds = 3
 	}

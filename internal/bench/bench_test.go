@@ -122,6 +122,7 @@ func TestRefuses(t *testing.T) {
 	for name, opts := range map[string]Options{
 		"existing file":   {Path: existing, Open: openSQLite},
 		"unknown section": {Path: existing + "x", Open: openSQLite, Only: []string{"speed"}},
+		"less than none":  {Path: existing + "x", Open: openSQLite, Backlog: -1},
 	} {
 		if _, err := Run(t.Context(), opts); !errors.Is(err, pulse.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)

@@ -62,8 +62,8 @@ func TestYearSurvivesKills(t *testing.T) {
 		broker func(random *rand.Rand) bool // of one run
 	}{
 		"with no broker":                   {14, 900 * time.Millisecond, func(*rand.Rand) bool { return false }},
-		"with a broker":                    {8, 1500 * time.Millisecond, func(*rand.Rand) bool { return true }},
-		"now with a broker, now with none": {8, 1500 * time.Millisecond, func(random *rand.Rand) bool { return random.IntN(2) == 0 }},
+		"with a broker":                    {6, 1500 * time.Millisecond, func(*rand.Rand) bool { return true }},
+		"now with a broker, now with none": {6, 1500 * time.Millisecond, func(random *rand.Rand) bool { return random.IntN(2) == 0 }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if testing.Short() {
