@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/natsbroker"
 )
 
 // childVariable tells a process of this test binary to play a role.
@@ -48,6 +49,9 @@ type child struct {
 	*world
 	pipe *os.File
 	gate sync.RWMutex // locked while nothing may be written to the store
+	// With a Broker:
+	broker *natsbroker.Broker
+	fed    []pulse.SubscribeOption // for subscriptions that are fed by it
 }
 
 // say tells the test something, as one line. It is there even if the process is killed right after.
@@ -69,6 +73,7 @@ func roles() map[string]func(ctx context.Context, c *child) error {
 		"serve":      serveUntilSignalled,
 		"stall":      stall,
 		"relay":      relayUntilSignalled,
+		"outage":     emitThroughOutage,
 	}
 }
 
@@ -104,6 +109,12 @@ func (c *child) play() error {
 			return err
 		}
 		c.world = w
+		if c.Broker != "" {
+			if err := c.openBroker(); err != nil {
+				return errors.Join(err, w.close())
+			}
+			defer c.broker.Close()
+		}
 		return errors.Join(roles()[c.Role](ctx, c), w.close())
 	}
 	return fmt.Errorf("no kind of store %q", c.Kind)

@@ -4,7 +4,6 @@ package guarantee
 
 import (
 	"context"
-	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"syscall"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/edupulse-live/pulse"
-	"github.com/edupulse-live/pulse/natsbroker"
 )
 
 // leases are what three relays think of how long a lease lasts: as if their clocks did not agree. One that the first takes has expired for
@@ -77,14 +75,7 @@ func TestG06_ThreeRelaysInOneProcess(t *testing.T) {
 		var stops []func()
 		for range leases() {
 			own := open(t, &tunedPlace{p, 20 * time.Millisecond, &sync.RWMutex{}}, "")
-			dialed, err := natsbroker.Connect(t.Context(), b.URL(), &natsbroker.Options{Auth: natsbroker.Auth{Token: brokerToken}, Log: slog.New(slog.DiscardHandler)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { closeBroker(t, dialed) })
-			if err := own.bus.Publish(destination, &takeovers{Publisher: dialed.Publisher(), seen: holders}); err != nil {
-				t.Fatal(err)
-			}
+			own.publishTo(t, &takeovers{Publisher: dial(t, b.URL()).Publisher(), seen: holders})
 			stops = append(stops, own.run(t))
 		}
 		for i := 0; i < n; i += 20 {

@@ -17,7 +17,6 @@ import (
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/internal/failpoint"
-	"github.com/edupulse-live/pulse/natsbroker"
 )
 
 // tuned is a store as a child sees it whose leases last shorter, so that a test need not wait so long for another process to take over: the bus
@@ -235,46 +234,43 @@ func (w *wire) down(to io.Writer, b []byte) error {
 	return err
 }
 
-// openRelay gives the child's bus a broker and a relay with its traps.
-func (c *child) openRelay(ctx context.Context) (*natsbroker.Broker, error) {
+// openBroker gives the child's bus a broker and a relay, with its traps and failpoints.
+func (c *child) openBroker() error {
 	t := &trap{ambush: c.Ambush, child: c}
 	if t.At == "bytes" || t.At == "answer" {
 		w, err := newWire(c.Broker, t)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		c.Broker = "nats://" + w.Addr().String()
 	}
-	broker, err := c.dialBroker(ctx)
-	if err != nil {
-		return nil, err
-	}
 	points, err := failpoint.Parse(c.Failpoints)
-	if err == nil {
-		err = c.bus.Publish(destination, failpoint.WrapPublisher(&trapped{refusing{broker.Publisher()}, t}, points))
-	}
 	if err != nil {
-		return nil, errors.Join(err, broker.Close())
+		return err
 	}
-	return broker, nil
+	if c.broker, err = c.dialBroker(context.Background()); err != nil {
+		return err
+	}
+	c.fed = []pulse.SubscribeOption{pulse.From(destination, failpoint.WrapSource(c.broker.Source(), points))}
+	err = c.bus.Publish(destination, failpoint.WrapPublisher(&trapped{refusing{c.broker.Publisher()}, t}, points))
+	if err != nil {
+		return errors.Join(err, c.broker.Close())
+	}
+	return nil
 }
 
 // relayUntilSignalled is a process that publishes until SIGTERM, or with the Handler "drain" what there is.
 func relayUntilSignalled(ctx context.Context, c *child) error {
-	broker, err := c.openRelay(ctx)
-	if err != nil {
-		return err
-	}
 	c.say("relaying")
-	context.AfterFunc(ctx, func() { c.say("stopping by signal") })
+	var err error
 	if c.Handler == "drain" {
 		err = c.bus.Drain(ctx)
 	} else {
 		err = c.bus.Run(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("relay: %w", errors.Join(err, broker.Close()))
+		return fmt.Errorf("relay: %w", err)
 	}
 	c.say("drained")
-	return broker.Close()
+	return nil
 }
