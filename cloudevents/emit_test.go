@@ -161,7 +161,7 @@ func randomExtensions(random *rand.Rand, pick func([]string) string) []byte {
 		case 1:
 			value = int32(random.Uint32())
 		case 2:
-			value = pick([]string{"a/json; x=1", "application/json;charset=utf-8", "text/json", "application/json", "018f4e1c-7b1e-7c3a-9a51-3f0a6f2d9b11"})
+			value = pick([]string{"a/json; x=1", "application/json;charset=utf-8", " a/json", "a/json; charset=latin1", "text/json", "application/json", "018f4e1c-7b1e-7c3a-9a51-3f0a6f2d9b11"})
 		}
 		object[pick(extensionNames())] = value
 	}
@@ -201,7 +201,7 @@ func TestLargestHeadersCanBePublished(t *testing.T) {
 func TestEventsOfOthersCanBePublished(t *testing.T) {
 	taken := 0
 	for _, name := range extensionNames() {
-		for _, value := range append(texts(), "a/json; x=1", "018F4E1C-7B1E-7C3A-9A51-3F0A6F2D9B11") {
+		for _, value := range append(texts(), "a/json; x=1", " a/json", "a/json; charset=latin1", "application/cloudevents+json", "018F4E1C-7B1E-7C3A-9A51-3F0A6F2D9B11") {
 			text, err := json.Marshal(value)
 			if err != nil {
 				t.Fatal(err)
