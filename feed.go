@@ -74,6 +74,9 @@ func (s *session) readFeed(ctx context.Context, after Position) error {
 // inOrder hands on what came, in the order of the log and with what is missing in between. It returns how far that is.
 func (s *session) inOrder(ctx context.Context, after Position, msgs []Message) (Position, error) {
 	slices.SortFunc(msgs, func(a, b Message) int { return cmp.Compare(a.Position, b.Position) })
+	if err := s.verifyMessage(ctx, after, &msgs[len(msgs)-1].Envelope); err != nil {
+		return after, err
+	}
 	in := intake{envs: make([]Envelope, 0, len(msgs)), receipts: make([]uint64, 0, len(msgs))}
 	for i := range msgs {
 		switch m := &msgs[i]; {
@@ -89,6 +92,22 @@ func (s *session) inOrder(ctx context.Context, after Position, msgs []Message) (
 	}
 	s.hand(ctx, in)
 	return after, nil
+}
+
+// verifyMessage makes sure that the log knows a message that came: the last of several is enough, as everything behind a place
+// where two logs part is different.
+func (s *session) verifyMessage(ctx context.Context, after Position, env *Envelope) error {
+	if env.Position <= after {
+		return nil
+	}
+	page, err := s.ports.store.Read(ctx, Query{After: env.Position - 1, Through: env.Position})
+	if err != nil {
+		return err
+	}
+	if len(page.Envelopes) == 0 || page.Envelopes[0].Commitment != env.Commitment {
+		return fmt.Errorf("%w: the message at position %d is not in this log: the log was restored or replaced, or another log publishes there", ErrDiverged, env.Position)
+	}
+	return nil
 }
 
 // fillIn hands on what the log has through the last of msgs, which all lie after a position. What they did not bring is nothing for the

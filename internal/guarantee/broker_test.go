@@ -214,25 +214,20 @@ const refusal = "refuse me"
 type refusing struct{ pulse.Publisher }
 
 func (p refusing) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
-	results := make([]pulse.Result, len(envs))
-	var pass []pulse.Envelope
-	var index []int
-	refused := map[string]bool{}
-	for i := range envs {
-		err := fmt.Errorf("%w: not this one, or one of its key", pulse.ErrBroker)
-		switch key := envs[i].Key; {
-		case refused[key]:
-			results[i] = pulse.Result{Outcome: pulse.Withheld, Err: err}
-			continue
-		case strings.Contains(string(envs[i].Data), refusal):
-			refused[key] = key != ""
-			results[i] = pulse.Result{Outcome: pulse.Rejected, Err: err}
-			continue
-		}
-		pass, index = append(pass, envs[i]), append(index, i)
+	n := slices.IndexFunc(envs, func(env pulse.Envelope) bool { return strings.Contains(string(env.Data), refusal) })
+	if n < 0 {
+		return p.Publisher.PublishBatch(ctx, envs)
 	}
-	for i, r := range p.Publisher.PublishBatch(ctx, pass) {
-		results[index[i]] = r
+	results := append(p.Publisher.PublishBatch(ctx, envs[:n]), make([]pulse.Result, len(envs)-n)...)
+	taken := n == 0 || results[n-1].Outcome == pulse.Acked
+	for i := n; i < len(envs); i++ {
+		results[i].Err = fmt.Errorf("%w: not this one, or one behind it", pulse.ErrBroker)
+		switch {
+		case taken && i == n:
+			results[i].Outcome = pulse.Rejected
+		case taken:
+			results[i].Outcome = pulse.Withheld
+		}
 	}
 	return results
 }
