@@ -111,12 +111,12 @@ func deliverUntilDrained(ctx context.Context, c *child) error {
 // One key for an event and subscription, through failed calls, restarts, dead letters tried again, and replay.
 func TestG08_OneIdempotencyKey(t *testing.T) {
 	t.Parallel()
-	eachKindAndFeed(t, func(t *testing.T, k kind, feed string) {
+	eachKindAndFeed(t, func(t *testing.T, k kind, feed feed) {
 		n := scaled(200, 50)
 		p := newPlace(t, k)
 		r := newReceiver()
 		var broker *natsbroker.Broker
-		if feed == "broker" {
+		if feed.name == fromBroker {
 			broker = newBroker(t, t.TempDir())
 		}
 		session := func(poisoned bool, step func(w *world)) {

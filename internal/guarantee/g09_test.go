@@ -37,7 +37,7 @@ func TestG09_FailingHandlersEndAsDeadLetters(t *testing.T) {
 		for how, f := range failures {
 			t.Run(how, func(t *testing.T) {
 				t.Parallel()
-				eachFeed(t, []string{"plain", "transaction", "batch", "ordered"}, func(t *testing.T, sort, feed string) {
+				eachFeed(t, []string{"plain", "transaction", "batch", "ordered"}, func(t *testing.T, sort string, feed feed) {
 					const n, culprit, tries = 60, 23, 3
 					p := &poisoned{world: open(t, newPlace(t, k), ""), seen: newTally(), culprits: map[int]bool{culprit: true}, fail: f.fail}
 					p.emit(t, numbered(n, n)...) // each with a key of its own
@@ -56,7 +56,7 @@ func TestG09_FailingHandlersEndAsDeadLetters(t *testing.T) {
 
 // fedWithRecord is fed, for a test in which no message may be acknowledged whose event would be lost if the process ended then: it is
 // handled, or its failure is recorded, or the cursor in the store has not passed it, so that it comes again from the log.
-func (p *poisoned) fedWithRecord(t *testing.T, feed string) []pulse.SubscribeOption {
+func (p *poisoned) fedWithRecord(t *testing.T, feed feed) []pulse.SubscribeOption {
 	t.Helper()
 	opts, witness := p.fed(t, feed)
 	if witness == nil {
@@ -185,7 +185,7 @@ func TestG09_BatchIsSplitToTheCulprits(t *testing.T) {
 			"panic":  func(context.Context) error { panic("index out of range") },
 			"goexit": func(context.Context) error { runtime.Goexit(); return nil },
 		} {
-			eachFeed(t, []string{how}, func(t *testing.T, how, feed string) {
+			eachFeed(t, []string{how}, func(t *testing.T, how string, feed feed) {
 				const n = 64
 				p := &poisoned{world: open(t, newPlace(t, k), ""), seen: newTally(), culprits: map[int]bool{5: true, 6: true, 50: true}, fail: fail}
 				p.emit(t, numbered(n, n)...)
@@ -202,7 +202,7 @@ func TestG09_BatchIsSplitToTheCulprits(t *testing.T) {
 // is judged when it returns.
 func TestG09_HungHandlerHoldsUpOnlyItself(t *testing.T) {
 	t.Parallel()
-	eachKindAndFeed(t, func(t *testing.T, k kind, feed string) {
+	eachKindAndFeed(t, func(t *testing.T, k kind, feed feed) {
 		const n, culprit, tries = 200, 17, 2
 		release := make(chan struct{})
 		var beside, most atomic.Int64
@@ -303,15 +303,15 @@ func TestG09_HandlerThatEndsTheProcessIsFound(t *testing.T) {
 		for _, how := range []string{"exit", "kill", "fatal"} {
 			t.Run(how, func(t *testing.T) {
 				t.Parallel()
-				eachFeed(t, []string{"plain", "transaction", "batch", "ordered"}, func(t *testing.T, sort, feed string) {
-					if feed == "broker" && how != "kill" {
+				eachFeed(t, []string{"plain", "transaction", "batch", "ordered"}, func(t *testing.T, sort string, feed feed) {
+					if feed.name == fromBroker && how != "kill" {
 						return // for the broker all ends are the same
 					}
 					n, tries, culprits := 60, scaled(3, 2), map[int]bool{23: true, 24: true}
 					w := open(t, newPlace(t, k), "")
 					w.emit(t, numbered(n, n)...)
 					spec := childSpec{Role: "die", Handler: how + "/" + sort, Tries: tries}
-					if feed == "broker" {
+					if feed.name == fromBroker {
 						spec.Broker, spec.TTL = address(newBroker(t, t.TempDir()), ""), 200*time.Millisecond
 					}
 					deaths, most := 0, len(culprits)*tries+1

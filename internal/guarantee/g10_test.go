@@ -24,13 +24,17 @@ func TestG10_FailedEventHoldsUpItsKeyOnly(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k kind) {
 		hows := []string{string(pulse.SettleRetry), string(pulse.SettleSkip), string(pulse.SettleDrop)}
-		eachFeed(t, hows, func(t *testing.T, sort, feed string) {
+		eachFeed(t, hows, func(t *testing.T, sort string, feed feed) {
 			how := pulse.Settlement(sort)
 			const n, keys, culprit, tries = 300, 10, 43, 4 // of the key of 3, 13, 23 …
 			var sick atomic.Bool
 			sick.Store(true)
 			p := &poisoned{world: open(t, newPlace(t, k), ""), seen: newTally(), culprits: map[int]bool{culprit: true}}
+			looked := make(chan struct{}) // at how the others are doing, before the culprit is given up
 			p.fail = func(context.Context) error {
+				if p.calls.Load() == tries {
+					<-looked
+				}
 				if sick.Load() {
 					return errors.New("not this one")
 				}
@@ -48,6 +52,7 @@ func TestG10_FailedEventHoldsUpItsKeyOnly(t *testing.T) {
 			if s := p.state(t, subscriptionName); s.Dead != 0 {
 				t.Errorf("others were handled only after the culprit was given up: %+v", s)
 			}
+			close(looked)
 			await(t, "the culprit is a dead letter", func() bool { return p.state(t, subscriptionName).Dead == 1 })
 			if s := p.state(t, subscriptionName); s.Waiting != n/keys-culprit/keys-1 || s.Blocked != 1 || p.seen.distinct() != others {
 				t.Errorf("%d of %d handled, %+v", p.seen.distinct(), others, s)
@@ -77,7 +82,7 @@ func TestG10_FailedEventHoldsUpItsKeyOnly(t *testing.T) {
 func TestG10_SkipFailedGoesOnWithARecord(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k kind) {
-		eachFeed(t, []string{"ordered", "batch"}, func(t *testing.T, sort, feed string) {
+		eachFeed(t, []string{"ordered", "batch"}, func(t *testing.T, sort string, feed feed) {
 			const n, keys, tries = 200, 10, 3
 			culprits := map[int]bool{43: true, 53: true, 77: true}
 			p := &poisoned{world: open(t, newPlace(t, k), ""), seen: newTally(), culprits: culprits}
@@ -110,11 +115,11 @@ func TestG10_SkipFailedGoesOnWithARecord(t *testing.T) {
 func TestG10_DefaultNeverReorders(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k kind) {
-		eachFeed(t, []string{"plain", "transaction", "batch"}, func(t *testing.T, sort, feed string) {
+		eachFeed(t, []string{"plain", "transaction", "batch"}, func(t *testing.T, sort string, feed feed) {
 			n, keys, restarts := scaled(1500, 300), 12, scaled(5, 3)
 			seed := rand.Uint64()
 			r := &reordering{place: newPlace(t, k), seen: newTally(), keys: keys, random: rand.New(rand.NewPCG(seed, 0)), next: map[int]int{}}
-			if feed == "broker" {
+			if feed.name == fromBroker {
 				r.broker = newBroker(t, t.TempDir())
 			}
 			r.session(t, sort, "", func(w *world) { w.emit(t, numbered(n/2, keys)...) })

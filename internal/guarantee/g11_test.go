@@ -17,7 +17,7 @@ import (
 func TestG11_ReplayHandlesAgain(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k kind) {
-		eachFeed(t, effectHandlers(), func(t *testing.T, sort, feed string) {
+		eachFeed(t, effectHandlers(), func(t *testing.T, sort string, feed feed) {
 			const n, from = 120, 51 // the lesson number 50
 			w := open(t, newPlace(t, k), "")
 			w.emit(t, numbered(n, 7)...)
@@ -51,7 +51,7 @@ func TestG11_ReplayHandlesAgain(t *testing.T) {
 func TestG11_ReplayAtAnyTime(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k kind) {
-		eachFeed(t, []string{"unordered", "ordered"}, func(t *testing.T, sort, feed string) {
+		eachFeed(t, []string{"unordered", "ordered"}, func(t *testing.T, sort string, feed feed) {
 			n, replays := scaled(200, 60), scaled(10, 4)
 			seed := rand.Uint64()
 			r := &replayed{world: open(t, newPlace(t, k), ""), random: rand.New(rand.NewPCG(seed, 0)), calls: map[int]int{}}
