@@ -4,13 +4,15 @@ import "context"
 
 // Publisher is the port out to one destination on a broker.
 type Publisher interface {
-	// PublishBatch publishes envs in order and returns one Result for each, in the same order. It does not retry, keeps
-	// nothing of envs, and is called by one goroutine at a time. After the first result that is not Acked, later ones
-	// may be Acked only if publishing the earlier ones again keeps the order of each key.
+	// PublishBatch publishes envs in order, up to the first that is not Acked, and returns one Result for each, in the same
+	// order: behind a Rejected one the others are Withheld, behind an Unknown one Unknown. So whatever is at the destination,
+	// everything before it is there too, or was refused and noted. It does not retry, keeps nothing of envs, and is called by one
+	// goroutine at a time.
 	PublishBatch(ctx context.Context, envs []Envelope) []Result
 
-	// Last returns the last message of the destination as a cursor, so that a broker that lost what it had
-	// acknowledged is noticed. The zero Cursor when there is none; ok is false when this broker cannot tell.
+	// Last returns the highest position among the messages published to the destination, also when others followed it, as a
+	// cursor: so a broker that lost what it had acknowledged is noticed. The zero Cursor when there is none; ok is false when
+	// this broker cannot tell.
 	Last(ctx context.Context) (last Cursor, ok bool, err error)
 
 	// Capabilities is constant.
@@ -31,6 +33,7 @@ const (
 	Unknown  Outcome = iota // not known, or not tried: publish again
 	Acked                   // the broker has it
 	Rejected                // the broker will never take it: park it
+	Withheld                // not tried, because an earlier message of the batch was Rejected: publish it once that is noted
 )
 
 // Result is the answer to one published envelope.

@@ -57,7 +57,8 @@ func Traced(traceparent string) EmitOption { return func(o *emitOptions) { o.tra
 // FromSource names the application the event comes from, when it is not this one: for imports.
 func FromSource(source string) EmitOption { return func(o *emitOptions) { o.source = source } }
 
-// Extended adds CloudEvents attributes that Pulse does not know: a JSON object.
+// Extended adds CloudEvents attributes that Pulse does not know: a flat JSON object of strings, booleans and integers of 32 bits, of
+// 16 KiB at most. They are stored sorted by name.
 func Extended(attributes json.RawMessage) EmitOption {
 	return func(o *emitOptions) { o.extensions = attributes }
 }
@@ -117,6 +118,9 @@ func (b *Bus) emit(ctx context.Context, to Appender, evs []Event, opts []EmitOpt
 		to = b.given
 	}
 	b.inherit(ctx, &o)
+	if err := o.normalize(); err != nil {
+		return ids, fmt.Errorf("emit: %w", err)
+	}
 	recs := make([]Record, len(evs))
 	for i, ev := range evs {
 		if err := b.prepare(&recs[i], ev, &o); err != nil {
@@ -134,6 +138,15 @@ func (b *Bus) emit(ctx context.Context, to Appender, evs []Event, opts []EmitOpt
 		return ids, fmt.Errorf("emit %s: %w", nameForError(evs[0]), err)
 	}
 	return ids, nil
+}
+
+// normalize checks the extensions, and writes them the one way they are stored.
+func (o *emitOptions) normalize() (err error) {
+	o.extensions, err = normalExtensions(o.extensions)
+	if err == nil && o.causation != uuid.Nil && hasAttribute(o.extensions, attrCausation) {
+		err = fmt.Errorf("%w: the extensions have a %s, and the event has a cause: keep one", ErrInvalid, attrCausation)
+	}
+	return err
 }
 
 // inherit fills what the caller left open from the event being handled and from the context.
@@ -218,11 +231,6 @@ func validate(e *Envelope) error {
 	}
 	if e.Trace != "" {
 		if err := validateTrace(e.Trace); err != nil {
-			return err
-		}
-	}
-	if e.Extensions != nil {
-		if err := validateExtensions(e.Extensions); err != nil {
 			return err
 		}
 	}

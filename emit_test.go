@@ -179,6 +179,22 @@ func TestEmitRefuses(t *testing.T) {
 		{"extension of our own", ok, []pulse.EmitOption{pulse.Extended([]byte(`{"subject":"x"}`))}, pulse.ErrInvalid, "subject"},
 		{"nested extension", ok, []pulse.EmitOption{pulse.Extended([]byte(`{"a":{}}`))}, pulse.ErrInvalid, "strings"},
 		{"long integer extension", ok, []pulse.EmitOption{pulse.Extended([]byte(`{"a":3000000000}`))}, pulse.ErrInvalid, "32 bits"},
+		{"extension that says types of others", ok, extended(`{"cetyped":"a","a":1}`), pulse.ErrInvalid, "cetyped"},
+		{"extension with a control character", ok, extended(`{"a":"b\u000a"}`), pulse.ErrInvalid, "control"},
+		{"extension with a noncharacter", ok, extended(`{"a":"\uffff"}`), pulse.ErrInvalid, "control"},
+		{"extension cause that is ours", ok, extended(`{"causationid":"018f4e1c-7b1e-7c3a-9a51-3f0a6f2d9b11"}`), pulse.ErrInvalid, "CausedBy"},
+		{"extension cause that is empty", ok, extended(`{"causationid":""}`), pulse.ErrInvalid, "CausedBy"},
+		{"extension cause that is a number", ok, extended(`{"causationid":1}`), pulse.ErrInvalid, "CausedBy"},
+		{"two causes", ok, append(extended(`{"causationid":"17"}`), pulse.CausedBy(uuid.New())), pulse.ErrInvalid, "keep one"},
+		{"content that is no JSON", ok, extended(`{"datacontenttype":"text/xml"}`), pulse.ErrInvalid, "not JSON"},
+		{"content of no type", ok, extended(`{"datacontenttype":1}`), pulse.ErrInvalid, "not JSON"},
+		{"content as always", ok, extended(`{"datacontenttype":"application/json"}`), pulse.ErrInvalid, "leave it out"},
+		{"content with a broken parameter", ok, extended(`{"datacontenttype":"application/json; charset"}`), pulse.ErrInvalid, "not JSON"},
+		{"content with a space in front", ok, extended(`{"datacontenttype":" a/json"}`), pulse.ErrInvalid, "not JSON"},
+		{"content not in ASCII", ok, extended(`{"datacontenttype":"a/json; x=\"ü\""}`), pulse.ErrInvalid, "ASCII"},
+		{"content in Latin-1", ok, extended(`{"datacontenttype":"a/json; charset=latin1"}`), pulse.ErrInvalid, "UTF-8"},
+		{"content that is an event", ok, extended(`{"datacontenttype":"application/cloudevents+json"}`), pulse.ErrInvalid, "whole event"},
+		{"many extensions", ok, extended(`{"a":"` + strings.Repeat("x", 16<<10) + `"}`), pulse.ErrInvalid, "16384"},
 		{"huge version", pulse.Raw{Name: "some.event", Version: 1 << 31, Data: []byte(`{}`)}, nil, pulse.ErrInvalid, "version"},
 		{"year 10000", ok, []pulse.EmitOption{pulse.At(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))}, pulse.ErrInvalid, "year"},
 		{"too large", raw("some.event", "", `"`+strings.Repeat("x", 512<<10)+`"`), nil, pulse.ErrTooLarge, "reference"},
@@ -191,6 +207,41 @@ func TestEmitRefuses(t *testing.T) {
 			}
 			if n := len(logOf(t, bus)); n != 0 {
 				t.Errorf("%d events stored", n)
+			}
+		})
+	}
+}
+
+func extended(attributes string) []pulse.EmitOption {
+	return []pulse.EmitOption{pulse.Extended([]byte(attributes))}
+}
+
+// Extensions are stored the one way that every format of CloudEvents gives them back: an event that comes home repeats itself.
+func TestEmitWritesExtensionsOneWay(t *testing.T) {
+	for given, want := range map[string]string{
+		`{}`:                               "",
+		`{ }`:                              "",
+		` {"b": 1 , "a":true}`:             `{"a":true,"b":1}`,
+		`{"a":""}`:                         `{"a":""}`,
+		`{"\u0061":"\u0041\/\"\\\u00fc"}`:  `{"a":"A/\"\\ü"}`,
+		`{"a":"<&>\u2028"}`:                "{\"a\":\"<&>\u2028\"}",
+		`{"a":-2147483648,"b":2147483647}`: `{"a":-2147483648,"b":2147483647}`,
+		`{"causationid":"job-17"}`:         `{"causationid":"job-17"}`,
+		`{"datacontenttype":"application/vnd.lms+json; charset=UTF-8"}`: `{"datacontenttype":"application/vnd.lms+json; charset=UTF-8"}`,
+	} {
+		t.Run(given, func(t *testing.T) {
+			bus, _ := newBus(t)
+			id := uuid.New()
+			for range 2 { // the second one says the same
+				if _, err := bus.Emit(t.Context(), pulse.Raw{Name: "some.event", Data: []byte(`{}`)}, append(extended(given), pulse.ID(id))...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := bus.Emit(t.Context(), pulse.Raw{Name: "some.event", Data: []byte(`{}`)}, pulse.ID(id), pulse.Extended([]byte(want))); err != nil {
+				t.Errorf("as it came home: %v", err)
+			}
+			if got := logOf(t, bus)[0].Extensions; string(got) != want {
+				t.Errorf("stored %s, want %s", got, want)
 			}
 		})
 	}

@@ -65,9 +65,12 @@ func (r *Record) Repeats(stored *Envelope) bool {
 // ids, times, position, version and commitment as CloudEvents headers, rounded up.
 const overhead = 512
 
+// escaping is how many bytes one of an extension's JSON becomes as a header, at most.
+const escaping = 3
+
 // Size is the number of bytes the event takes on the wire, headers included, rounded up.
 // It is what the store's size limit is compared with.
 func (e *Envelope) Size() int {
 	return overhead + len(e.Name) + len(e.Source) + len(e.Correlation) + len(e.Key) +
-		len(e.Trace) + len(e.Extensions) + len(e.Data)
+		len(e.Trace) + escaping*len(e.Extensions) + len(e.Data)
 }

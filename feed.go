@@ -1,12 +1,16 @@
 package pulse
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"time"
 )
 
-// From feeds the subscription from a broker instead of the log: source reads what the relay of destination publishes, see
-// Publish. Both use the same store, so that the subscription can take from the log what the broker has no more.
+// From feeds the subscription from a broker: source reads what the relay of destination publishes, see Publish. Both use the
+// same store, and the log decides what the subscription gets and in which order: what the broker does not bring, because it
+// was lost, has expired or was refused, is read from the log.
 func From(destination string, source Source) SubscribeOption {
 	return func(s *subscription) error {
 		if source == nil {
@@ -20,17 +24,22 @@ func From(destination string, source Source) SubscribeOption {
 	}
 }
 
-// intake is what a session reads at once: a page of the log, or messages of a broker.
+// intake is what a session reads at once, in the order of the log and without a gap.
 type intake struct {
 	envs     []Envelope
-	receipts []uint64 // of the messages, one for each envelope; nil from the log
-	next     Position // where the log goes on; 0 from a broker
+	receipts []uint64 // of the messages that brought them, 0 for an envelope from the log; nil when all are
+	late     []uint64 // receipts of messages that brought nothing new
+	next     Position // where the log goes on; 0 when only messages came late
 }
 
-// openFeed opens the source for a session that has handled everything through a position.
+// idle is how long a feed may bring nothing until the log is asked for what the relay has passed.
+const idle = 250 * time.Millisecond
+
+// openFeed opens the source for a session that has handled everything through a position. The feed is an ordered one for every
+// subscription: there is one session at a time anyway, and what a former one left unacknowledged comes first.
 func (r *runner) openFeed(ctx context.Context, after Position) (Feed, error) {
 	feed, err := r.sub.source.Open(ctx, FeedConfig{
-		Subscription: r.sub.name, Names: r.sub.patterns(), Start: after + 1, Ordered: r.sub.ordered, Window: window,
+		Subscription: r.sub.name, Names: r.sub.patterns(), Start: after + 1, Ordered: true, Window: 2 * window,
 	})
 	if err != nil {
 		return nil, Unavailable(err)
@@ -38,131 +47,111 @@ func (r *runner) openFeed(ctx context.Context, after Position) (Feed, error) {
 	return feed, nil
 }
 
-// readFeed hands on what the broker has until the feed fails.
-func (s *session) readFeed(ctx context.Context) error {
+// readFeed reads what the broker brings until the feed fails.
+func (s *session) readFeed(ctx context.Context, after Position) error {
 	for ctx.Err() == nil {
-		msgs, err := s.feed.Fetch(ctx, pageLimit)
+		wait := idle
+		if s.draining.Load() > 0 {
+			wait = pollInterval
+		}
+		fetching, cancel := context.WithTimeout(ctx, wait)
+		msgs, err := s.feed.Fetch(fetching, pageLimit)
+		waited := fetching.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+			after, err = s.inOrder(ctx, after, msgs)
+		case waited:
+			after, err = s.readPassed(ctx, after)
+		}
 		if err != nil {
 			return err
 		}
-		in := intake{envs: make([]Envelope, len(msgs)), receipts: make([]uint64, len(msgs))}
-		for i := range msgs {
-			in.envs[i], in.receipts[i] = msgs[i].Envelope, msgs[i].Receipt
-		}
-		s.hand(ctx, in)
 	}
 	return nil
 }
 
-// arrivedFromBroker takes messages. One that was handled before, or is being handled, is only acknowledged.
-func (s *session) arrivedFromBroker(in intake) {
-	for i := range in.envs {
-		env, receipt := &in.envs[i], in.receipts[i]
-		p := env.Position
-		e := s.inFlight[p]
-		_, row := s.passed[p]
-		switch {
-		case e != nil && !e.done:
-			e.receipts = append(e.receipts, receipt)
-		case p <= s.floor || e != nil || row || s.rows[p] != nil:
-			s.acks = append(s.acks, Message{Receipt: receipt})
+// inOrder hands on what came, in the order of the log and with what is missing in between. It returns how far that is.
+func (s *session) inOrder(ctx context.Context, after Position, msgs []Message) (Position, error) {
+	slices.SortFunc(msgs, func(a, b Message) int { return cmp.Compare(a.Position, b.Position) })
+	if err := s.verifyMessage(ctx, after, &msgs[len(msgs)-1].Envelope); err != nil {
+		return after, err
+	}
+	in := intake{envs: make([]Envelope, 0, len(msgs)), receipts: make([]uint64, 0, len(msgs))}
+	for i := range msgs {
+		switch m := &msgs[i]; {
+		case m.Position <= after:
+			in.late = append(in.late, m.Receipt)
+		case m.Position == after+1:
+			in.envs, in.receipts = append(in.envs, m.Envelope), append(in.receipts, m.Receipt)
+			after, in.next = m.Position, m.Position
 		default:
-			e = &entry{position: p, commitment: env.Commitment, size: env.Size(), receipts: []uint64{receipt}}
-			s.unacked.add(e)
-			s.inFlight[p] = e
-			s.enqueue(newItem(env, e))
+			s.hand(ctx, in)
+			return s.fillIn(ctx, after, msgs[i:])
 		}
 	}
-	s.moved()
+	s.hand(ctx, in)
+	return after, nil
 }
 
-// skipUnrouted lets the cursor of a subscription that reads from a broker pass the events it does not handle, of which
-// the broker tells it nothing: when it has nothing else to do.
-func (s *session) skipUnrouted() {
-	if s.feed == nil || s.saving || s.unsaved() || len(s.unacked.entries) > 0 || s.floor >= s.bus.head.now() {
-		return
+// verifyMessage makes sure that the log knows a message that came: the last of several is enough, as everything behind a place
+// where two logs part is different.
+func (s *session) verifyMessage(ctx context.Context, after Position, env *Envelope) error {
+	if env.Position <= after {
+		return nil
 	}
-	s.saving = true
-	s.saves <- saveJob{skip: true, progress: Progress{Cursor: s.cursor}}
-}
-
-// firstUnhandled finds how far after floor, and no further than vouched, the log has nothing for the subscription.
-func (s *session) firstUnhandled(ctx context.Context, floor, vouched Position) (Position, error) {
-	if floor >= vouched {
-		return floor, nil
-	}
-	page, err := s.ports.store.Read(ctx, Query{Names: s.sub.patterns(), After: floor, Through: vouched, Limit: 1})
-	if err != nil || len(page.Envelopes) > 0 {
-		return floor, err
-	}
-	return page.Next, nil
-}
-
-// saveJob is what the loop hands the saver.
-type saveJob struct {
-	progress Progress
-	acks     []Message // to acknowledge once it is saved
-	skip     bool      // nothing happened, but the relay may vouch for more, and there may be nothing to handle further on
-}
-
-// saved is the saver's answer.
-type saved struct {
-	floor Position // the cursor in the store
-	err   error
-}
-
-// published is how far the subscription's relay vouches for: every event up to there is at the broker, and no dead letter or
-// its follower. The cursor of a subscription that reads from the broker goes no further, so that none of
-// them, published late, is taken for one that was handled before.
-func (s *session) published(ctx context.Context) (Position, error) {
-	relay := RelayName(s.sub.from)
-	states, err := s.ports.subscriptions.States(ctx)
+	page, err := s.ports.store.Read(ctx, Query{After: env.Position - 1, Through: env.Position})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	for _, st := range states {
-		if st.Name != relay {
+	if len(page.Envelopes) == 0 || page.Envelopes[0].Commitment != env.Commitment {
+		return fmt.Errorf("%w: the message at position %d is not in this log: the log was restored or replaced, or another log publishes there", ErrDiverged, env.Position)
+	}
+	return nil
+}
+
+// fillIn hands on what the log has through the last of msgs, which all lie after a position. What they did not bring is nothing for the
+// subscription, or late, or will never come.
+func (s *session) fillIn(ctx context.Context, after Position, msgs []Message) (Position, error) {
+	var late []uint64
+	brought := make(map[Position]uint64, len(msgs))
+	for i := range msgs {
+		if _, twice := brought[msgs[i].Position]; twice {
+			late = append(late, msgs[i].Receipt)
 			continue
 		}
-		rows, err := s.ports.deliveries.List(ctx, DeliveryQuery{Subscription: relay, Limit: 1})
-		if err != nil || len(rows) == 0 {
-			return st.Cursor.Position, err
-		}
-		return min(st.Cursor.Position, rows[0].Position-1), nil
+		brought[msgs[i].Position] = msgs[i].Receipt
 	}
-	return 0, nil
+	after, err := s.readLog(ctx, after, msgs[len(msgs)-1].Position, brought)
+	for _, receipt := range brought {
+		late = append(late, receipt) // of no event that is for this subscription
+	}
+	s.hand(ctx, intake{late: late})
+	return after, err
 }
 
-// saveAndAck saves progress and then acknowledges messages at the broker. It returns the cursor as saved: never behind
-// floor, the one saved before.
-func (s *session) saveAndAck(ctx context.Context, j saveJob, floor Position) (Position, error) {
-	p := j.progress
-	if s.feed == nil {
-		return p.Cursor.Position, s.ports.deliveries.Advance(ctx, s.lease, p)
+// readPassed reads from the log what the relay has passed: that it is not coming from the broker by now means that it will not, or that
+// it is nothing for the subscription.
+func (s *session) readPassed(ctx context.Context, after Position) (Position, error) {
+	if s.bus.head.now() <= after {
+		return after, nil
 	}
-	if j.skip || p.Cursor.Position > s.vouched {
-		var err error
-		if s.vouched, err = s.published(ctx); err != nil {
-			return 0, err
+	states, err := s.ports.subscriptions.States(ctx)
+	if err != nil {
+		return after, err
+	}
+	for _, st := range states {
+		if st.Name == RelayName(s.sub.from) {
+			return s.readLog(ctx, after, st.Cursor.Position, nil)
 		}
 	}
-	if p.Cursor.Position > s.vouched {
-		p.Cursor = Cursor{Epoch: s.epoch, Position: max(s.vouched, floor)}
-	}
-	if j.skip {
-		next, err := s.firstUnhandled(ctx, max(p.Cursor.Position, floor), s.vouched)
-		if err != nil || next == floor {
-			return floor, err
-		}
-		if next > p.Cursor.Position {
-			p.Cursor = Cursor{Epoch: s.epoch, Position: next}
-		}
-	}
-	if err := s.ports.deliveries.Advance(ctx, s.lease, p); err != nil {
-		return 0, err
-	}
-	if err := s.feed.Ack(ctx, j.acks); err != nil {
-		s.bus.log.Warn("pulse: messages were not acknowledged and will come again", "subscription", s.sub.name, "messages", len(j.acks), "error", err)
-	}
-	return p.Cursor.Position, nil
+	return after, nil
+}
+
+// carries reports whether the destination gets events of a name, as far as is known here: the relay may run elsewhere.
+func (s *session) carries(name string) bool {
+	s.bus.mu.Lock()
+	relay := s.bus.runners[RelayName(s.sub.from)]
+	s.bus.mu.Unlock()
+	return relay == nil || len(relay.sub.routes) == 0 || relay.sub.route(name) != nil
 }

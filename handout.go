@@ -16,13 +16,25 @@ func (s *session) promote() {
 		if it == nil {
 			return
 		}
-		if it.suspect && !s.takeTurn(it) {
+		if l := it.lane; l != nil && len(l.rows) > 0 && l.rows[0] != it { // an earlier one of its key has come in between
+			l.active = nil
+			s.advanceLane(l)
+			continue
+		}
+		if s.tooEarly(it) || it.suspect && !s.takeTurn(it) {
 			it.row.Due = now.Add(turnWait)
 			s.due.push(it)
 			continue
 		}
 		s.record(it)
 	}
+}
+
+// tooEarly holds a relay's row back until the cursor has come to it. Published before what lies in front of it, for example because
+// a person has just settled what it waited behind, it would be the last message there and tell of more than there is; and where
+// the cursor was set back, for the destination lost something, it would be out of order.
+func (s *session) tooEarly(it *item) bool {
+	return s.sub.publisher != nil && it.position > s.cursor.Position
 }
 
 // takeTurn lets one suspect of all subscriptions of the bus be tried at a time: of two that run when the process ends, it would not
@@ -91,6 +103,9 @@ func (s *session) record(it *item) {
 func (s *session) next() (chan<- []*item, []*item) {
 	if len(s.ready) == 0 || s.sub.ordered && s.sub.batched() && len(s.running) > 0 {
 		return nil, nil // what an ordered batch leaves behind must be booked before the next one is put together
+	}
+	if s.sub.publisher != nil && (len(s.dirty) > 0 || s.savingRows) {
+		return nil, nil // what is at the destination tells how far a relay came that crashed: what it passed over must be written by then
 	}
 	if s.careful.left > 0 {
 		return s.nextCareful()

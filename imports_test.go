@@ -48,7 +48,7 @@ var floors = map[string]floor{
 	"internal/cli":   {level: 10, modules: -1},
 	"internal/*":     {level: 6, modules: -1},
 	"cmd/*":          {level: 11},
-	"examples/*":     {level: 11, only: []string{".", "cloudevents", "httpapi", "memstore", "sqlitestore", "pgstore"}, modules: -1},
+	"examples/*":     {level: 11, only: []string{".", "cloudevents", "httpapi", "memstore", "sqlitestore", "pgstore", "natsbroker"}, modules: -1},
 }
 
 // floorOf finds the floor of a package, by its path inside the module.

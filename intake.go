@@ -10,23 +10,27 @@ func (s *session) wanted() <-chan intake {
 
 // arrived takes what was read.
 func (s *session) arrived(in intake) {
-	if in.receipts != nil {
-		s.arrivedFromBroker(in)
-		return
-	}
 	for i := range in.envs {
 		env := &in.envs[i]
 		e := &entry{position: env.Position, commitment: env.Commitment, size: env.Size()}
+		if in.receipts != nil {
+			e.receipt = in.receipts[i]
+		}
 		s.unacked.add(e)
+		s.reached = env.Position
 		if _, done := s.passed[env.Position]; done || s.rows[env.Position] != nil {
 			delete(s.passed, env.Position)
-			e.done = true
+			s.done(e)
 			continue
 		}
 		s.enqueue(newItem(env, e))
 	}
-	if n := len(in.envs); n == 0 || in.envs[n-1].Position < in.next {
+	if in.next > s.reached {
 		s.unacked.add(&entry{position: in.next, done: true})
+		s.reached = in.next
+	}
+	for _, receipt := range in.late {
+		s.acks = append(s.acks, Message{Receipt: receipt})
 	}
 	s.moved()
 }

@@ -64,7 +64,7 @@ type entry struct {
 	commitment [32]byte
 	size       int // bytes of the envelope
 	done       bool
-	receipts   []uint64 // of the broker's messages that brought it, to be acknowledged when it is done
+	receipt    uint64 // of the broker's message that brought it, to be acknowledged when it is done; 0 for none
 }
 
 // unacked is what a session has read, in order of position: the cursor moves over what is done at its front.
@@ -79,15 +79,13 @@ func (u *unacked) add(e *entry) {
 	u.size += e.size
 }
 
-// advance moves c over what is done, which is forgotten in inFlight.
-func (u *unacked) advance(c *Cursor, inFlight map[Position]*entry) {
+// advance moves c over what is done.
+func (u *unacked) advance(c *Cursor) {
 	n := 0
 	for n < len(u.entries) && u.entries[n].done {
-		if e := u.entries[n]; e.position > c.Position { // a broker may bring an older one late
-			c.Position, c.Commitment = e.position, e.commitment
-		}
-		delete(inFlight, u.entries[n].position)
-		u.size -= u.entries[n].size
+		e := u.entries[n]
+		c.Position, c.Commitment = e.position, e.commitment
+		u.size -= e.size
 		n++
 	}
 	u.entries = u.entries[n:]

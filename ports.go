@@ -108,11 +108,11 @@ type Leases interface {
 // Subscriptions keeps what is known of each subscription.
 type Subscriptions interface {
 	// Register creates the subscription with its cursor before r.Start, or returns what is stored when it exists: of an
-	// existing one only the source is changed.
+	// existing one only the source is changed. A new one that starts beyond the next event of the log is an ErrInvalid.
 	Register(ctx context.Context, r Registration) (SubscriptionState, error)
 	// States returns all subscriptions by name.
 	States(ctx context.Context) ([]SubscriptionState, error)
-	// Control changes a subscription. ErrNotFound when there is none.
+	// Control changes a subscription. ErrNotFound when there is none; ErrInvalid for a replay from beyond the next event.
 	Control(ctx context.Context, name string, c Control) error
 }
 

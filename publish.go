@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // A relay is a subscription whose handler is a publisher: ordered, one batch in flight, its rejected messages kept as
@@ -58,8 +57,8 @@ func (b *Bus) Publish(name string, p Publisher, opts ...PublishOption) error {
 		concurrency: 1,
 		timeout:     storeTimeout,
 		pauseAfter:  1,
-		pauseFirst:  100 * time.Millisecond,
-		pauseMax:    5 * time.Second,
+		pauseFirst:  downFirst,
+		pauseMax:    downMost,
 	}
 	var errs []error
 	for _, opt := range opts {
@@ -82,17 +81,26 @@ func (s *session) publish(ctx context.Context, items []*item) []result {
 	}
 	publishing, cancel := context.WithTimeout(ctx, s.sub.timeout)
 	defer cancel()
+	return answered(items, s.sub.publisher.PublishBatch(publishing, envs), ctx.Err() != nil)
+}
+
+// answered is what a publisher's answers say about deliveries. Behind one that has to be published again nothing is settled, also
+// when the publisher breaks its contract.
+func answered(items []*item, answers []Result, interrupted bool) []result {
 	results := make([]result, len(items))
-	for i, r := range s.sub.publisher.PublishBatch(publishing, envs) {
+	settled := true
+	for i, r := range answers {
 		results[i].item = items[i]
 		switch {
-		case r.Outcome == Acked:
-		case r.Outcome == Rejected:
+		case settled && r.Outcome == Acked:
+		case settled && r.Outcome == Rejected:
 			results[i].err = fmt.Errorf("%w: %w", Park("the destination refuses it"), r.Err)
-		case ctx.Err() != nil:
-			results[i].aborted = true
+		case settled && r.Outcome == Withheld:
+			results[i].again = true
+		case interrupted:
+			settled, results[i].aborted = false, true
 		default:
-			results[i].err = Unavailable(r.Err)
+			settled, results[i].err = false, Unavailable(r.Err)
 		}
 	}
 	return results
@@ -160,8 +168,9 @@ func (r *runner) firstLost(ctx context.Context, state *SubscriptionState, last P
 	return 0, nil
 }
 
-// floor is where publishing goes on after a loss: behind what every subscription that reads from the destination has handled,
-// and behind what is still there.
+// floor is where publishing goes on after a loss: behind what every subscription that reads from the destination has handled.
+// That may be before the last message there: what was published late, because it had been refused, may be among what is lost.
+// Without such subscriptions it is behind the last message.
 func (r *runner) floor(ctx context.Context, last Position) (Position, error) {
 	states, err := r.ports.subscriptions.States(ctx)
 	if err != nil {
@@ -176,5 +185,5 @@ func (r *runner) floor(ctx context.Context, last Position) (Position, error) {
 	if readers == 0 {
 		return last, nil
 	}
-	return max(last, lowest), nil
+	return lowest, nil
 }

@@ -3,6 +3,7 @@ package pulse_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/membroker"
+	"github.com/edupulse-live/pulse/memstore"
 )
 
 func TestPublishAndHandleFromTheBroker(t *testing.T) {
@@ -142,7 +144,109 @@ func TestBrokerLosesWhatItAcknowledged(t *testing.T) {
 	}
 }
 
-// TestRejectedMessageIsParked: its key waits, others go on, and settled it is published after all.
+// TestDrainLooksAtTheDestination: what a broker lost while nobody ran is there again when Drain returns, also a second time on one bus.
+func TestDrainLooksAtTheDestination(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, store := newBus(t)
+		broker := membroker.New(nil)
+		for round := range 5 {
+			next, err := pulse.New(store, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bus = next
+			if err := bus.Publish("memory", broker.Publisher("memory")); err != nil {
+				t.Fatal(err)
+			}
+			for again := range 5 {
+				for i := range 3 {
+					emit(t, bus, lesson{"a", i})
+				}
+				drainSoon(t, bus)
+				broker.Truncate("memory", 1)
+				drainSoon(t, bus)
+				if n := len(broker.Messages("memory")); n != 3*(5*round+again+1) {
+					t.Fatalf("run %d of process %d: the broker has %d messages", again, round, n)
+				}
+			}
+		}
+	})
+}
+
+// TestDrainBesideAnotherProcess: the relay that runs there is good enough, once it is seen to be alive.
+func TestDrainBesideAnotherProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, store := newBus(t)
+		broker := membroker.New(nil)
+		other, err := pulse.New(store, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range []*pulse.Bus{bus, other} {
+			if err := b.Publish("memory", broker.Publisher("memory")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop := (&relayed{Bus: other}).running(t)
+		defer stop()
+		emit(t, bus, lesson{"a", 1})
+		time.Sleep(time.Second)
+		drainSoon(t, bus)
+		if n := len(broker.Messages("memory")); n != 1 {
+			t.Errorf("%d messages", n)
+		}
+	})
+}
+
+// TestDrainAfterACrash: that the lease of a process that died is not over yet does not mean that somebody looked at the destination.
+func TestDrainAfterACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, store := newBus(t)
+		broker := membroker.New(&membroker.Options{MaxBatch: 1, Hook: func(context.Context, string, *pulse.Envelope) membroker.Fault {
+			time.Sleep(time.Second)
+			return membroker.None
+		}})
+		if err := bus.Publish("memory", broker.Publisher("memory")); err != nil {
+			t.Fatal(err)
+		}
+		emit(t, bus, lesson{"a", 1}, lesson{"a", 2})
+		drainSoon(t, bus)
+		if _, err := store.Acquire(t.Context(), pulse.Lease{Name: pulse.RelayName("memory"), Holder: "the one that died"}, 5*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		broker.Wipe()
+		drainSoon(t, bus)
+		if n := len(broker.Messages("memory")); n != 2 {
+			t.Errorf("%d messages", n)
+		}
+	})
+}
+
+// TestDrainAfterPublishingWithoutSaving: what the destination has counts as published, without a further event.
+func TestDrainAfterPublishingWithoutSaving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failures := 1
+		bus, _ := faultyBus(t, func(_ context.Context, point string) error {
+			if point == memstore.AdvanceBefore && failures > 0 {
+				failures--
+				return errors.New("not now")
+			}
+			return nil
+		})
+		broker := membroker.New(nil)
+		if err := bus.Publish("memory", broker.Publisher("memory")); err != nil {
+			t.Fatal(err)
+		}
+		emit(t, bus, lesson{"a", 1}, lesson{"a", 2})
+		drainSoon(t, bus)
+		if n, s := len(broker.Messages("memory")), one(t, bus); n != 2 || s.Lag() != 0 || failures != 0 {
+			t.Errorf("%d messages, relay %+v, failures left %d", n, s, failures)
+		}
+	})
+}
+
+// TestRejectedMessageIsParked: at the destination its key waits, others go on, and settled it is published after all. A subscription that
+// reads there misses nothing meanwhile, and nothing comes to it twice.
 func TestRejectedMessageIsParked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refuse := true
@@ -157,8 +261,11 @@ func TestRejectedMessageIsParked(t *testing.T) {
 		}
 		stop := r.running(t)
 		time.Sleep(time.Minute)
-		if a, b := r.got.of("a"), r.got.of("b"); slices.Contains(a, 5) || len(b) != 100 {
-			t.Errorf("a %d, b %d handled, want all of b and a without the one refused", len(a), len(b))
+		if ps := published(r.broker); len(ps) != 105 || slices.Contains(ps, 11) {
+			t.Errorf("%d published, want all of b and what is before the refused one of a: %v", len(ps), ps)
+		}
+		if a, b := r.got.of("a"), r.got.of("b"); len(a) != 100 || len(b) != 100 || !slices.IsSorted(a) {
+			t.Errorf("%d of a, %d of b handled, in order: %t", len(a), len(b), slices.IsSorted(a))
 		}
 		refuse = false
 		if n, err := r.Settle(t.Context(), pulse.DeliveryQuery{Subscription: pulse.RelayName("memory")}, pulse.SettleRetry); n != 1 || err != nil {
@@ -166,10 +273,72 @@ func TestRejectedMessageIsParked(t *testing.T) {
 		}
 		drain(t, r.Bus)
 		stop()
-		if a := r.got.of("a"); len(a) != 100 {
-			t.Errorf("settled: %d of a handled: %v", len(a), a)
+		if ps, a := published(r.broker), r.got.of("a"); len(ps) != 200 || len(a) != 100 {
+			t.Errorf("settled: %d of 200 published, %d of 100 of a handled", len(ps), len(a))
 		}
 	})
+}
+
+// TestFollowersOfARejectedMessageComeAfterIt: those of its key in the same batch are not published before it is settled, or, when it is
+// skipped, recorded. Others are.
+func TestFollowersOfARejectedMessageComeAfterIt(t *testing.T) {
+	for name, skip := range map[string]bool{"holding up its key": false, "skipped": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus, _ := newBus(t)
+				refuse := true
+				broker := membroker.New(&membroker.Options{Hook: func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
+					switch list := rows(t, bus); {
+					case refuse && env.Position == 3:
+						return membroker.Refuse
+					case refuse && env.Position > 3 && (len(list) == 0 || list[0].Position != 3):
+						t.Errorf("position %d before the refused one is in the store: %+v", env.Position, list)
+					}
+					return membroker.None
+				}})
+				var opts []pulse.PublishOption
+				if skip {
+					opts = append(opts, pulse.SkipRejected())
+				}
+				if err := bus.Publish("memory", broker.Publisher("memory"), opts...); err != nil {
+					t.Fatal(err)
+				}
+				for i := range 5 {
+					emit(t, bus, lesson{"a", i}, lesson{"b", i})
+				}
+				drainSoon(t, bus)
+				want := []pulse.Position{1, 2, 4, 6, 8, 10}
+				if skip {
+					want = []pulse.Position{1, 2, 4, 5, 6, 7, 8, 9, 10}
+				}
+				if got := published(broker); !slices.Equal(got, want) {
+					t.Errorf("published %v, want %v", got, want)
+				}
+				for _, r := range rows(t, bus) {
+					if r.Position != 3 && (r.Attempt != 0 || r.Status != pulse.StatusWaiting) {
+						t.Errorf("a follower is charged: %+v", r)
+					}
+				}
+				refuse = false
+				if n, err := bus.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
+					t.Fatal(n, err)
+				}
+				drainSoon(t, bus)
+				if got := published(broker); skip && (len(got) != 10 || got[9] != 3) || !skip && !slices.Equal(got[6:], []pulse.Position{3, 5, 7, 9}) {
+					t.Errorf("settled, published %v", got)
+				}
+			})
+		})
+	}
+}
+
+// published are the positions at the destination.
+func published(broker *membroker.Broker) []pulse.Position {
+	var ps []pulse.Position
+	for _, env := range broker.Messages("memory") {
+		ps = append(ps, env.Position)
+	}
+	return ps
 }
 
 // TestBrokerDown: emitting goes on, no attempt is spent, and all arrives when it is back.
@@ -181,7 +350,7 @@ func TestBrokerDown(t *testing.T) {
 		for i := range 1000 {
 			emit(t, r.Bus, lesson{"a", i})
 		}
-		time.Sleep(10 * time.Minute)
+		time.Sleep(10*time.Minute + 10*time.Second)
 		if len(r.got.of("a")) != 0 {
 			t.Error("handled without a broker")
 		}
@@ -190,7 +359,7 @@ func TestBrokerDown(t *testing.T) {
 		for len(r.got.of("a")) < 1000 && time.Since(begin) < time.Hour {
 			time.Sleep(time.Second)
 		}
-		if took := time.Since(begin); took > 2*time.Minute {
+		if took := time.Since(begin); took > 15*time.Second { // the longest pause of a relay, and then that of the subscription
 			t.Errorf("%d of 1000 handled %s after the broker came back", len(r.got.of("a")), took)
 		}
 		stop()
@@ -291,4 +460,59 @@ func TestFollowersFromTheBroker(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNothingIsPassedOverByACrash: what the relay passed over, because it was refused or follows something refused, is written down
+// before anything behind it is published: a relay that fails to save goes on behind what it finds at the destination, and
+// that must not lie behind something nobody knows of.
+func TestNothingIsPassedOverByACrash(t *testing.T) {
+	for failing := range 5 {
+		t.Run(fmt.Sprint("save ", failing), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				saves := 0
+				bus, _ := faultyBus(t, func(_ context.Context, point string) error {
+					if point != memstore.AdvanceBefore {
+						return nil
+					}
+					if saves++; saves == failing+1 {
+						return errors.New("the disk is on fire")
+					}
+					return nil
+				})
+				broker := membroker.New(&membroker.Options{Hook: func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
+					if env.Key == "a" && env.Position%10 == 3 {
+						return membroker.Refuse
+					}
+					return membroker.None
+				}})
+				if err := bus.Publish("memory", broker.Publisher("memory")); err != nil {
+					t.Fatal(err)
+				}
+				stop := (&relayed{Bus: bus}).running(t)
+				for i := range 20 { // the key a waits from position 3 on
+					emit(t, bus, lesson{"a", i}, lesson{"b", i})
+					if i == 10 {
+						time.Sleep(time.Second)
+					}
+				}
+				time.Sleep(time.Minute)
+				stop()
+				known := map[pulse.Position]bool{}
+				for _, p := range published(broker) {
+					known[p] = true
+				}
+				for _, r := range rows(t, bus) {
+					known[r.Position] = true
+				}
+				for p := pulse.Position(1); p <= 40; p++ {
+					if !known[p] {
+						t.Errorf("position %d is neither at the destination nor noted", p)
+					}
+				}
+				if saves <= failing {
+					t.Errorf("only %d saves: nothing failed", saves)
+				}
+			})
+		})
+	}
 }

@@ -27,8 +27,8 @@ type RepublishOptions struct {
 //
 // Nothing is changed for those who read there: subscriptions of Pulse take the events for what they are, redelivered. An
 // event the destination refuses is counted and the others are sent; then the error is an ErrBroker. While the
-// destination is down Republish waits until ctx ends. When it is killed the relay goes on by itself after a pause, and
-// sends again what lies between the last event sent and its place.
+// destination is down Republish waits until ctx ends. When it is killed the relay goes on by itself after a pause.
+// What the destination has lost is not sent, but left to the relay: an ErrBroker.
 func (b *Bus) Republish(ctx context.Context, destination string, p Publisher, q Query, opts *RepublishOptions) (n int, err error) {
 	r, err := b.newRepublisher(destination, p, opts)
 	if err == nil {
@@ -52,7 +52,6 @@ const republishReason = "republish"
 const (
 	republishPause = 30 * time.Second          // how long a killed one keeps the relay from running, at most
 	republishWait  = storeTimeout + 2*leaseTTL // for the relay to let go: a batch may be on its way
-	republishMark  = 10 * time.Second          // for the last message, when the rest is over
 	republishFirst = 100 * time.Millisecond    // wait before the next try, doubled each time
 	republishMost  = 5 * time.Second           // longest wait
 )
@@ -64,13 +63,11 @@ type republisher struct {
 	max   int // events in one batch
 	lease Lease
 	owed  map[Position]struct{} // waiting or dead at the relay
-	last  Cursor                // the destination's last message before; zero when it cannot tell
 
 	begun   time.Time
 	sent    int      // taken by the destination, for DryRun selected
 	tried   int      // handed to the destination and answered
 	at      Position // of the last event tried
-	touched bool     // the destination may have got something
 	refused int
 	why     error // the first was
 }
@@ -165,7 +162,7 @@ func (r *republisher) dryRun(ctx context.Context, q Query) error {
 	return r.each(ctx, q, func(Envelope) error { r.sent++; return nil })
 }
 
-// run sends in place of the relay: paused, under its lease, and with a last message as before.
+// run sends in place of the relay: paused, and under its lease.
 func (r *republisher) run(ctx context.Context, q Query) error {
 	first := q
 	if err := r.begin(ctx, &first); err != nil { // before the relay is disturbed
@@ -187,7 +184,6 @@ func (r *republisher) run(ctx context.Context, q Query) error {
 	if holding.Err() != nil {
 		err = context.Cause(holding)
 	}
-	err = errors.Join(err, r.mark(holding))
 	letGo(nil)
 	holder.Wait()
 	return errors.Join(err, r.release(ctx), r.resume(ctx))
@@ -195,13 +191,17 @@ func (r *republisher) run(ctx context.Context, q Query) error {
 
 // work sends all of q.
 func (r *republisher) work(ctx context.Context, q Query) error {
-	if err := r.remember(ctx); err != nil {
+	last, known, err := r.sub.publisher.Last(ctx)
+	if err != nil {
 		return err
 	}
 	r.begun = time.Now()
 	var batch []Envelope
 	size := 0
-	err := r.each(ctx, q, func(env Envelope) error {
+	err = r.each(ctx, q, func(env Envelope) error {
+		if known && env.Position > last.Position { // sent, it would hide that others are missing
+			return fmt.Errorf("%w: the destination has lost what was published after position %d: let the relay run, it sends that again by itself", ErrBroker, last.Position)
+		}
 		batch = append(batch, env)
 		if size += env.Size(); len(batch) < r.max && size < maxBytes {
 			return nil
@@ -218,20 +218,6 @@ func (r *republisher) work(ctx context.Context, q Query) error {
 	return err
 }
 
-// remember notes the last message of the destination. Should it have lost all its messages that must stay to be
-// seen: then the relay has to run first.
-func (r *republisher) remember(ctx context.Context) error {
-	last, ok, err := r.sub.publisher.Last(ctx)
-	if err != nil || !ok {
-		return err
-	}
-	if last.Position == 0 {
-		return fmt.Errorf("%w: the destination is empty, it has lost what was published: let the relay run, it sends that again by itself", ErrBroker)
-	}
-	r.last = last
-	return nil
-}
-
 // send sends a batch, again and again until it was answered.
 func (r *republisher) send(ctx context.Context, batch []Envelope) error {
 	wait := republishFirst
@@ -244,7 +230,8 @@ func (r *republisher) send(ctx context.Context, batch []Envelope) error {
 			return err
 		}
 		rest, err := r.try(ctx, batch)
-		if len(rest) < len(batch) {
+		progress := len(rest) < len(batch)
+		if progress {
 			wait = republishFirst
 		}
 		if r.opts.Progress != nil && r.at > 0 {
@@ -252,6 +239,9 @@ func (r *republisher) send(ctx context.Context, batch []Envelope) error {
 		}
 		if batch = rest; len(batch) == 0 {
 			return nil
+		}
+		if err == nil && progress {
+			continue // withheld behind a refused one, which is settled now
 		}
 		r.bus.log.Warn("pulse: republishing waits for the destination", "relay", r.sub.name, "position", batch[0].Position, "for", wait, "error", err)
 		pause(ctx, wait)
@@ -263,7 +253,6 @@ func (r *republisher) send(ctx context.Context, batch []Envelope) error {
 func (r *republisher) try(ctx context.Context, batch []Envelope) (rest []Envelope, err error) {
 	publishing, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	r.touched = true
 	for i, result := range r.sub.publisher.PublishBatch(publishing, batch) {
 		env := &batch[i]
 		switch result.Outcome {
@@ -275,6 +264,9 @@ func (r *republisher) try(ctx context.Context, batch []Envelope) (rest []Envelop
 				r.why = fmt.Errorf("position %d: %w", env.Position, result.Err)
 			}
 			r.bus.log.Error("pulse: the destination refuses an event", "relay", r.sub.name, "event", env.Name, "position", env.Position, "error", result.Err)
+		case Withheld:
+			rest = append(rest, *env)
+			continue
 		default:
 			if rest = append(rest, *env); err == nil {
 				err = result.Err
@@ -282,35 +274,7 @@ func (r *republisher) try(ctx context.Context, batch []Envelope) (rest []Envelop
 			continue
 		}
 		r.tried++
-		r.at = env.Position
+		r.at = max(r.at, env.Position)
 	}
 	return rest, err
-}
-
-// mark sends the message that was the last one before: a destination tells by its last message how far its relay has come.
-func (r *republisher) mark(ctx context.Context) error {
-	if r.last.Position == 0 || !r.touched || ctx.Err() != nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, republishMark)
-	defer cancel()
-	last, _, err := r.sub.publisher.Last(ctx)
-	if err == nil && last.Position != r.last.Position {
-		err = r.sendLast(ctx)
-	}
-	if err != nil {
-		return fmt.Errorf("the relay will send again what follows the last event sent: %w", err)
-	}
-	return nil
-}
-
-func (r *republisher) sendLast(ctx context.Context) error {
-	page, err := r.ports.store.Read(ctx, Query{After: r.last.Position - 1, Through: r.last.Position})
-	if err != nil || len(page.Envelopes) == 0 {
-		return err
-	}
-	sent, tried := r.sent, r.tried // it was sent before
-	defer func() { r.sent, r.tried = sent, tried }()
-	r.opts = RepublishOptions{}
-	return r.send(ctx, page.Envelopes)
 }

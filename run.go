@@ -92,8 +92,9 @@ func (b *Bus) run(ctx context.Context, cancel context.CancelFunc) error {
 	return errors.Join(all...)
 }
 
-// Drain runs the subscriptions until all that was emitted is handled or a dead letter, and returns. It waits for retries, and for
-// what handlers emit. While Run is active on this bus it only waits.
+// Drain runs the subscriptions until all that was emitted is handled or a dead letter, and returns. It waits for retries, for what
+// handlers emit, and for each destination to be asked whether it still has what was published. While Run is active on this bus
+// it only waits.
 func (b *Bus) Drain(ctx context.Context) error {
 	for _, r := range b.runners {
 		r.draining.Add(1)
@@ -147,13 +148,14 @@ func (b *Bus) drained(ctx context.Context) (bool, error) {
 	}
 	done := true
 	for _, s := range states {
-		if b.runners[s.Name] == nil {
+		r := b.runners[s.Name]
+		if r == nil {
 			continue
 		}
 		if s.PausedUntil.Equal(Forever) {
 			return false, fmt.Errorf("drain: subscription %q is paused (%s): resume it first", s.Name, s.PauseReason)
 		}
-		done = done && s.Cursor.Position >= info.Head && s.Retries == 0
+		done = done && s.Cursor.Position >= info.Head && s.Retries == 0 && (r.sub.publisher == nil || r.healed.Load())
 	}
 	return done, nil
 }

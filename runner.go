@@ -17,6 +17,9 @@ const (
 	leaseRenew = time.Second     // how often the active instance renews, and sees what people changed
 	heldWait   = 250 * time.Millisecond
 	troubled   = time.Second // wait after the store failed
+
+	downFirst = 100 * time.Millisecond // first pause while a broker is down, doubled each time
+	downMost  = 5 * time.Second        // longest
 )
 
 // runner is one subscription on one bus: it competes for the lease and runs a session while it has it.
@@ -27,6 +30,7 @@ type runner struct {
 	holder   string
 	changed  chan struct{} // has room for one: somebody changed the subscription through this bus
 	draining atomic.Int32  // Drain waits: save at once
+	healed   atomic.Bool   // of a relay: while it runs, the destination was compared with the cursor
 
 	// Owned by the goroutine of run and its sessions.
 	failures int           // attempts that failed in a row
@@ -56,8 +60,13 @@ func (r *runner) poke() {
 
 // run runs sessions until ctx ends. An error needs a person.
 func (r *runner) run(ctx context.Context) error {
+	defer r.healed.Store(false)
+	var held time.Time // since when another instance has the lease
 	for ctx.Err() == nil {
 		err := r.once(ctx)
+		if !errors.Is(err, ErrHeld) {
+			held = time.Time{}
+		}
 		switch {
 		case err == nil || ctx.Err() != nil:
 		case errors.Is(err, ErrDiverged) || errors.Is(err, ErrClosed):
@@ -65,6 +74,11 @@ func (r *runner) run(ctx context.Context) error {
 		case errors.Is(err, ErrNotFound):
 			return fmt.Errorf("subscription %q: %w: it was dropped while this process ran it: start again to register it anew", r.sub.name, err)
 		case errors.Is(err, ErrHeld):
+			if held.IsZero() {
+				held = time.Now()
+			} else if time.Since(held) > leaseTTL { // who has it is alive, and has compared
+				r.healed.Store(true)
+			}
 			r.sleep(ctx, heldWait)
 		case errors.Is(err, ErrFenced):
 			r.bus.log.Warn("pulse: another instance took over or the subscription was changed", "subscription", r.sub.name)
@@ -137,12 +151,20 @@ func (r *runner) session(ctx context.Context, lease Lease) (clean bool, err erro
 	if err := r.verify(ctx, &state); err != nil {
 		return true, err
 	}
+	known := state.Cursor.Position
 	if r.sub.publisher != nil {
 		if err := r.heal(ctx, &state); err != nil {
 			return true, r.cannotStart(ctx, err)
 		}
+		if state.Cursor.Position != known { // before anything is published from there
+			if err := r.ports.deliveries.Advance(ctx, lease, Progress{Cursor: state.Cursor}); err != nil {
+				return true, err
+			}
+		}
+		r.healed.Store(state.Cursor.Position >= known)
 	}
 	s := newSession(r, lease, state.Cursor)
+	s.healing = known
 	if r.sub.source != nil {
 		if s.feed, err = r.openFeed(ctx, state.Cursor.Position); err != nil {
 			return true, r.cannotStart(ctx, err)
@@ -155,17 +177,17 @@ func (r *runner) session(ctx context.Context, lease Lease) (clean bool, err erro
 	return s.run(ctx)
 }
 
-// cannotStart pauses the subscription when what it needs is down.
+// cannotStart pauses the subscription when its broker is down: no longer than a relay does, so that it goes on soon after.
 func (r *runner) cannotStart(ctx context.Context, err error) error {
 	if isUnavailable(err) && ctx.Err() == nil {
-		return r.pauseSelf(ctx, err.Error())
+		return r.pauseSelf(ctx, err.Error(), downFirst, downMost)
 	}
 	return err
 }
 
 // pauseSelf pauses the subscription for a while, longer each time in a row. A longer pause that somebody made stays.
-func (r *runner) pauseSelf(ctx context.Context, reason string) error {
-	r.wait = min(max(2*r.wait, r.sub.pauseFirst), r.sub.pauseMax)
+func (r *runner) pauseSelf(ctx context.Context, reason string, first, most time.Duration) error {
+	r.wait = min(max(2*r.wait, first), most)
 	r.bus.log.Warn("pulse: a subscription pauses", "subscription", r.sub.name, "for", r.wait, "reason", reason)
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()

@@ -5,15 +5,14 @@ import "time"
 // done lets the cursor pass e, and acknowledges with the next save what brought it.
 func (s *session) done(e *entry) {
 	e.done = true
-	for _, r := range e.receipts {
-		s.acks = append(s.acks, Message{Receipt: r})
+	if e.receipt != 0 {
+		s.acks = append(s.acks, Message{Receipt: e.receipt})
 	}
-	e.receipts = nil
 }
 
 // moved lets the cursor pass what is done and sees to it that it is saved.
 func (s *session) moved() {
-	s.unacked.advance(&s.cursor, s.inFlight)
+	s.unacked.advance(&s.cursor)
 	if (s.unacked.unsaved > 0 || len(s.acks) > 0) && s.saveDue.IsZero() {
 		s.saveDue = time.Now().Add(saveEvery)
 	}
@@ -21,6 +20,12 @@ func (s *session) moved() {
 
 func (s *session) unsaved() bool {
 	return len(s.dirty) > 0 || s.unacked.unsaved > 0 || len(s.acks) > 0
+}
+
+// saveJob is what the loop hands the saver.
+type saveJob struct {
+	progress Progress
+	acks     []Message // to acknowledge once it is saved
 }
 
 // save hands what changed to the saver, if it is time and the saver is free.
@@ -45,26 +50,26 @@ func (s *session) save() {
 			delete(s.rows, pos)
 		}
 	}
+	s.savingRows = len(s.dirty) > 0
 	clear(s.dirty)
 	s.recorded, s.recording = s.recording, nil
 	s.unacked.unsaved = 0
 	s.saveDue = time.Time{}
-	s.saving = true
+	s.saving, s.savedTo = true, s.cursor.Position
 	s.saves <- saveJob{progress: p, acks: s.acks}
 	s.acks = nil
 }
 
 // afterSave makes ready what waited for its row to be written.
-func (s *session) afterSave(done saved) {
-	s.saving = false
-	if done.err != nil {
+func (s *session) afterSave(err error) {
+	s.saving, s.savingRows = false, false
+	if err != nil {
 		s.fenced = true // it may be, and what the store has is not known
-		s.fail(done.err)
+		s.fail(err)
 		return
 	}
-	s.floor = done.floor
-	if s.cursor.Position < s.floor {
-		s.cursor = Cursor{Epoch: s.cursor.Epoch, Position: s.floor}
+	if s.savedTo >= s.healing {
+		s.healed.Store(true)
 	}
 	s.ready = append(s.recorded, s.ready...)
 	s.recorded = nil

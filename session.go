@@ -37,11 +37,12 @@ type session struct {
 	careful careful               // after an unclean stop
 	suspect *item                 // whose turn it is, of the suspects of all subscriptions; nil: none of this one's
 
-	dirty     map[Position]struct{} // rows changed since the last save
-	recording []*item               // get ready once their row is saved
-	recorded  []*item               // those whose row is in the save under way
-	saving    bool
-	saveDue   time.Time // zero: nothing to save
+	dirty      map[Position]struct{} // rows changed since the last save
+	recording  []*item               // get ready once their row is saved
+	recorded   []*item               // those whose row is in the save under way
+	saving     bool
+	savingRows bool      // some of it rows
+	saveDue    time.Time // zero: nothing to save
 
 	revision int64  // of the subscription, as the lease last told
 	reloaded int64  // the revision whose changes the session knows
@@ -51,17 +52,17 @@ type session struct {
 	fenced   bool   // saves nothing more: another instance may be active
 	trouble  error  // what ends it when all that runs is handled and saved
 
-	feed     Feed                // nil when fed from the log
-	floor    Position            // the cursor in the store
-	inFlight map[Position]*entry // messages of the feed, until the cursor passes them
-	acks     []Message           // handled, to be acknowledged with the next save
-	vouched  Position            // how far the relay vouched when it was asked last; of the saver
+	feed    Feed      // nil when fed from the log
+	reached Position  // how far the log was read
+	acks    []Message // handled, to be acknowledged with the next save
+	savedTo Position  // the cursor as it was saved last
+	healing Position  // of a relay: the cursor must get there again, then nothing is missing at the destination
 
 	work    chan []*item
 	results chan []result
 	intakes chan intake
 	saves   chan saveJob
-	saved   chan saved
+	saved   chan error
 	renewed chan Lease
 	lost    chan error
 	broken  chan error // the feed failed
@@ -97,11 +98,10 @@ func newSession(r *runner, lease Lease, cursor Cursor) *session {
 		dirty:    map[Position]struct{}{},
 		work:     make(chan []*item),
 		results:  make(chan []result, n),
-		floor:    cursor.Position,
-		inFlight: map[Position]*entry{},
+		reached:  cursor.Position,
 		intakes:  make(chan intake),
 		saves:    make(chan saveJob, 1),
-		saved:    make(chan saved, 1),
+		saved:    make(chan error, 1),
 		renewed:  make(chan Lease),
 		lost:     make(chan error, 1),
 		broken:   make(chan error, 1),
@@ -125,7 +125,7 @@ func (s *session) run(ctx context.Context) (clean bool, err error) {
 	close(s.saves)
 	helpers.Wait()
 	if s.pause != "" && s.failed == nil {
-		s.failed = s.pauseSelf(bg, s.pause)
+		s.failed = s.pauseSelf(bg, s.pause, s.sub.pauseFirst, s.sub.pauseMax)
 	}
 	return clean, cmp.Or(s.failed, s.trouble)
 }
@@ -147,11 +147,10 @@ func (s *session) loop(ctx context.Context) {
 			s.arrived(in)
 		case rs := <-s.results:
 			s.settleAll(rs)
-		case done := <-s.saved:
-			s.afterSave(done)
+		case err := <-s.saved:
+			s.afterSave(err)
 		case lease := <-s.renewed:
 			s.revision = lease.Revision
-			s.skipUnrouted()
 		case err := <-s.lost:
 			s.fenced = true
 			s.fail(err)
@@ -159,9 +158,6 @@ func (s *session) loop(ctx context.Context) {
 			s.stopping = true
 		case <-timer.C:
 			s.findHung()
-			if s.draining.Load() > 0 {
-				s.skipUnrouted()
-			}
 		case <-ctx.Done():
 			s.stopping = true
 		}
@@ -182,8 +178,8 @@ func (s *session) finish(ctx context.Context, abort context.CancelFunc) bool {
 		select {
 		case rs := <-s.results:
 			s.settleAll(rs)
-		case done := <-s.saved:
-			s.afterSave(done)
+		case err := <-s.saved:
+			s.afterSave(err)
 		case <-s.renewed:
 		case err := <-s.lost:
 			s.fenced = true
@@ -223,9 +219,6 @@ func (s *session) nextWake() time.Duration {
 	}
 	if len(s.running) > 0 {
 		wake = min(wake, s.sub.timeout/2+hungGrace)
-	}
-	if s.feed != nil && s.draining.Load() > 0 {
-		wake = min(wake, pollInterval)
 	}
 	return max(wake, 0)
 }

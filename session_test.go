@@ -2,6 +2,7 @@ package pulse
 
 import (
 	"context"
+	"errors"
 	"testing"
 )
 
@@ -31,6 +32,52 @@ func TestNoBatchOvertakesAnother(t *testing.T) {
 			delete(s.running, running)
 			if work, items := s.next(); work == nil || len(items) == 0 {
 				t.Error("with nothing running nothing is handed out")
+			}
+		})
+	}
+}
+
+// TestAnswered: what a publisher answers becomes nothing that lets a later event be taken for published before an earlier one, also when
+// the publisher breaks its contract.
+func TestAnswered(t *testing.T) {
+	const u, a, r, w = Unknown, Acked, Rejected, Withheld
+	for _, c := range []struct {
+		name        string
+		answers     []Outcome
+		interrupted bool
+		want        string // of each: handled, parked, again, unavailable, interrupted
+	}{
+		{"all there", []Outcome{a, a, a}, false, "hhh"},
+		{"refused", []Outcome{a, r, w, w}, false, "hpaa"},
+		{"unknown", []Outcome{a, u, u}, false, "huu"},
+		{"unknown at the end of the drain timeout", []Outcome{a, u, u}, true, "hii"},
+		{"refused at the end of the drain timeout", []Outcome{a, r, w}, true, "hpa"},
+		{"against the contract, acknowledged behind unknown", []Outcome{u, a, r, w}, false, "uuuu"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			items := make([]*item, len(c.answers))
+			answers := make([]Result, len(c.answers))
+			for i, o := range c.answers {
+				items[i], answers[i] = &item{}, Result{Outcome: o, Err: errors.New("why")}
+			}
+			got := ""
+			for _, r := range answered(items, answers, c.interrupted) {
+				_, dead := errors.AsType[*parked](r.err)
+				switch {
+				case dead:
+					got += "p"
+				case isUnavailable(r.err):
+					got += "u"
+				case r.again:
+					got += "a"
+				case r.aborted:
+					got += "i"
+				default:
+					got += "h"
+				}
+			}
+			if got != c.want {
+				t.Errorf("became %s, want %s", got, c.want)
 			}
 		})
 	}

@@ -15,15 +15,23 @@ type result struct {
 	err     error  // the handler's answer
 	stack   string // of a panic
 	behind  bool   // not tried: an earlier delivery of its key in the same batch failed
+	again   bool   // not tried: to be, in its place
 	session error  // not tried, or not known: the session cannot go on
 	aborted bool   // interrupted by the end of the drain timeout: no attempt is spent
 }
 
 // settleAll books what a worker reports.
 func (s *session) settleAll(rs []result) {
+	var again []*item
 	for i := range rs {
+		if rs[i].again && !s.blocked(rs[i].item) {
+			delete(s.running, rs[i].item)
+			again = append(again, rs[i].item)
+			continue
+		}
 		s.settle(&rs[i])
 	}
+	s.ready = append(again, s.ready...)
 	for l := range s.held {
 		delete(s.held, l)
 		s.advanceLane(l)
@@ -31,12 +39,18 @@ func (s *session) settleAll(rs []result) {
 	s.moved()
 }
 
+// blocked reports whether a failed delivery holds up the key of another one.
+func (s *session) blocked(it *item) bool {
+	l := s.lanes[s.laneKey(&it.env)]
+	return l != nil && len(l.rows) > 0
+}
+
 func (s *session) settle(r *result) {
 	it := r.item
 	delete(s.running, it)
 	s.endTurn(it)
 	switch {
-	case r.err == nil && r.session == nil && !r.aborted && !r.behind:
+	case r.err == nil && r.session == nil && !r.aborted && !r.behind && !r.again:
 		s.failures, s.wait = 0, 0
 		s.handled(it)
 	case r.session != nil:
@@ -44,7 +58,7 @@ func (s *session) settle(r *result) {
 		s.fail(r.session)
 	case r.aborted:
 		s.giveBack(it)
-	case r.behind:
+	case r.behind || r.again:
 		s.notTried(it)
 	case isUnavailable(r.err):
 		s.giveBack(it)

@@ -32,8 +32,8 @@ type subscription struct {
 }
 
 // Start says where a new subscription begins: Now (the default: with what is emitted after Subscribe), Beginning, or a
-// position, the first to be handled. It is fixed when the subscription is first registered; later values are
-// ignored. Replay starts again.
+// position, the first to be handled, at most the next one of the log. It is fixed when the subscription is first
+// registered; later values are ignored. Replay starts again.
 func Start(first Position) SubscribeOption {
 	return func(s *subscription) error {
 		if first < Now {

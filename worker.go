@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ func (s *session) start(reading, holding, handling context.Context) *sync.WaitGr
 	}
 	from := s.cursor.Position
 	helpers.Go(func() { s.read(reading, from) })
-	helpers.Go(func() { s.saver(context.WithoutCancel(holding), from) })
+	helpers.Go(func() { s.saver(context.WithoutCancel(holding)) })
 	helpers.Go(func() { s.renew(holding) })
 	return &helpers
 }
@@ -29,7 +30,8 @@ func (s *session) start(reading, holding, handling context.Context) *sync.WaitGr
 // read reads what is to be handled until ctx ends.
 func (s *session) read(ctx context.Context, after Position) {
 	for ctx.Err() == nil {
-		err := s.readOn(ctx, &after)
+		var err error
+		after, err = s.readOn(ctx, after)
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
@@ -42,41 +44,54 @@ func (s *session) read(ctx context.Context, after Position) {
 	}
 }
 
-// readOn reads until it fails, from the log, or from the broker and from the log only what the broker has no more.
-func (s *session) readOn(ctx context.Context, after *Position) error {
+// readOn reads until it fails. It returns how far it came.
+func (s *session) readOn(ctx context.Context, after Position) (Position, error) {
 	if s.feed == nil {
-		return s.readLog(ctx, after, math.MaxInt64)
+		return s.readLog(ctx, after, math.MaxInt64, nil)
 	}
-	first, err := s.sub.source.First(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.readLog(ctx, after, first-1); err != nil {
-		return err
-	}
-	return s.readFeed(ctx)
+	return after, s.readFeed(ctx, after)
 }
 
-// readLog reads the log page by page, through a position.
-func (s *session) readLog(ctx context.Context, after *Position, through Position) error {
+// readLog reads the log page by page, through a position. brought are the receipts of messages that brought some of it; it takes out
+// those it meets. It returns how far it came.
+func (s *session) readLog(ctx context.Context, after, through Position, brought map[Position]uint64) (Position, error) {
 	q := Query{Names: s.sub.patterns(), Limit: pageLimit}
 	if s.feed != nil {
 		q.Through = through
 	}
-	for *after < through && s.bus.head.wait(ctx, *after) == nil {
-		q.After = *after
+	for after < through && (s.feed != nil || s.bus.head.wait(ctx, after) == nil) {
+		q.After = after
 		page, err := s.ports.store.Read(ctx, q)
 		if err != nil {
-			return err
+			return after, err
 		}
 		if page.Next <= q.After {
 			pause(ctx, pollInterval) // the head was seen before it can be read
+			if ctx.Err() != nil {
+				break
+			}
 			continue
 		}
-		*after = page.Next
-		s.hand(ctx, intake{envs: page.Envelopes, next: page.Next})
+		after = page.Next
+		s.hand(ctx, s.ofLog(page, brought))
 	}
-	return nil
+	return after, nil
+}
+
+// ofLog is what a page of the log is for the session.
+func (s *session) ofLog(page Page, brought map[Position]uint64) intake {
+	in := intake{envs: page.Envelopes, next: page.Next}
+	if s.feed == nil {
+		return in
+	}
+	in.envs = slices.DeleteFunc(in.envs, func(env Envelope) bool { return !s.carries(env.Name) })
+	in.receipts = make([]uint64, len(in.envs))
+	for i := range in.envs {
+		p := in.envs[i].Position
+		in.receipts[i] = brought[p]
+		delete(brought, p)
+	}
+	return in
 }
 
 // hand hands the loop what was read.
@@ -97,13 +112,17 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// saver writes progress until there is no more.
-func (s *session) saver(ctx context.Context, floor Position) {
+// saver writes progress until there is no more, and acknowledges what brought it to the broker.
+func (s *session) saver(ctx context.Context) {
 	for j := range s.saves {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-		var err error
-		floor, err = s.saveAndAck(ctx, j, floor)
-		s.saved <- saved{floor, err}
+		err := s.ports.deliveries.Advance(ctx, s.lease, j.progress)
+		if err == nil && len(j.acks) > 0 {
+			if err := s.feed.Ack(ctx, j.acks); err != nil {
+				s.bus.log.Warn("pulse: messages were not acknowledged and will come again", "subscription", s.sub.name, "messages", len(j.acks), "error", err)
+			}
+		}
+		s.saved <- err
 		cancel()
 	}
 }

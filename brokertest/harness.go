@@ -68,8 +68,17 @@ func (h *harness) batch(ctx context.Context, envs []pulse.Envelope) []pulse.Resu
 	if len(results) != len(envs) {
 		h.Fatalf("%d results for %d envelopes", len(results), len(envs))
 	}
-	last := uint64(0)
+	last, rest := uint64(0), pulse.Acked
 	for i, r := range results {
+		if rest != pulse.Acked && r.Outcome != rest {
+			h.Fatalf("envelope %d has outcome %d, want %d behind one that was not Acked", i, r.Outcome, rest)
+		}
+		switch r.Outcome {
+		case pulse.Unknown:
+			rest = pulse.Unknown
+		case pulse.Rejected, pulse.Withheld:
+			rest = pulse.Withheld
+		}
 		switch r.Outcome {
 		case pulse.Acked:
 			if r.Err != nil {
@@ -79,7 +88,7 @@ func (h *harness) batch(ctx context.Context, envs []pulse.Envelope) []pulse.Resu
 				h.Fatalf("envelope %d got sequence number %d after %d", i, r.Sequence, last)
 			}
 			last = r.Sequence
-		case pulse.Unknown, pulse.Rejected:
+		case pulse.Unknown, pulse.Rejected, pulse.Withheld:
 			if !errors.Is(r.Err, pulse.ErrBroker) {
 				h.Fatalf("envelope %d was not Acked, its error is %v, want an ErrBroker", i, r.Err)
 			}

@@ -51,6 +51,10 @@ func cannot(n int, outcome pulse.Outcome) []pulse.Result {
 	return slices.Repeat([]pulse.Result{{Outcome: outcome, Err: pulse.ErrBroker}}, n)
 }
 
+const oversizeSentence = "an oversize message is Rejected, what is before it Acked, what is behind it Withheld and published when it comes again"
+
+const lastSentence = "Last reports the highest position published and its commitment, also behind messages that came late"
+
 func publisherBugs() []bug {
 	return []bug{
 		{
@@ -104,7 +108,37 @@ func publisherBugs() []bug {
 				}
 				return m.Publisher.PublishBatch(ctx, envs)
 			}
-		}, []string{"an oversize message is Rejected and does not block others"}},
+		}, []string{oversizeSentence}},
+		{"behind a rejected message the others are published", func(m *mutant) {
+			m.onPublish = func(ctx context.Context, envs []pulse.Envelope) (rs []pulse.Result) {
+				for i := range envs {
+					rs = append(rs, m.Publisher.PublishBatch(ctx, envs[i:i+1])...)
+				}
+				return rs
+			}
+		}, []string{oversizeSentence}},
+		{"what is withheld is published all the same", func(m *mutant) {
+			m.onPublish = func(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
+				rs := m.Publisher.PublishBatch(ctx, envs)
+				for i := range rs {
+					if rs[i].Outcome == pulse.Withheld {
+						m.Publisher.PublishBatch(ctx, envs[i:i+1])
+					}
+				}
+				return rs
+			}
+		}, []string{oversizeSentence}},
+		{"who was refused once is refused for ever", func(m *mutant) {
+			refused := false
+			m.onPublish = func(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
+				if refused {
+					return append(cannot(1, pulse.Rejected), cannot(len(envs)-1, pulse.Withheld)...)
+				}
+				rs := m.Publisher.PublishBatch(ctx, envs)
+				refused = slices.ContainsFunc(rs, func(r pulse.Result) bool { return r.Outcome == pulse.Rejected })
+				return rs
+			}
+		}, []string{oversizeSentence}},
 		{"an oversize message is unknown", func(m *mutant) {
 			m.onPublish = func(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
 				rs := m.Publisher.PublishBatch(ctx, envs)
@@ -115,7 +149,7 @@ func publisherBugs() []bug {
 				}
 				return rs
 			}
-		}, []string{"an oversize message is Rejected and does not block others"}},
+		}, []string{oversizeSentence}},
 		{"the limit is one byte too low", func(m *mutant) {
 			m.onPublish = func(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
 				if slices.ContainsFunc(envs, func(e pulse.Envelope) bool { return e.Size() >= 1<<20 }) {
@@ -124,6 +158,14 @@ func publisherBugs() []bug {
 				return m.Publisher.PublishBatch(ctx, envs)
 			}
 		}, []string{"a message of exactly the limit is published"}},
+		{"what is behind an unknown one is acknowledged", func(m *mutant) {
+			m.onPublish = func(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
+				if ctx.Err() == nil || len(envs) == 1 {
+					return m.Publisher.PublishBatch(ctx, envs)
+				}
+				return append(cannot(1, pulse.Unknown), m.Publisher.PublishBatch(context.WithoutCancel(ctx), envs[1:])...)
+			}
+		}, []string{"a cancelled context gives Unknown, and loses nothing that was Acked", "publishing again after a cancelled context is complete and in order"}},
 		{"a cancelled context is a rejection", func(m *mutant) {
 			m.onPublish = func(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
 				if ctx.Err() != nil {
@@ -170,7 +212,24 @@ func publisherBugs() []bug {
 				}
 				return pulse.Cursor{}, true, nil
 			}
-		}, []string{"Last reports position and commitment of the last message"}},
+		}, []string{lastSentence}},
+		{"Last is the message that came last", func(m *mutant) {
+			m.onLast = func(context.Context) (last pulse.Cursor, ok bool, err error) {
+				for _, env := range m.broker.Messages("school") {
+					last = pulse.Cursor{Position: env.Position, Commitment: env.Commitment}
+				}
+				return last, true, nil
+			}
+		}, []string{lastSentence}},
+		{"Last has the commitment of the message that came last", func(m *mutant) {
+			m.onLast = func(ctx context.Context) (pulse.Cursor, bool, error) {
+				last, ok, err := m.Publisher.Last(ctx)
+				for _, env := range m.broker.Messages("school") {
+					last.Commitment = env.Commitment
+				}
+				return last, ok, err
+			}
+		}, []string{lastSentence}},
 		{"capabilities change", func(m *mutant) {
 			m.onCapabilities = func() pulse.Capabilities { return pulse.Capabilities{MaxBatch: 10 + len(m.broker.Messages("school"))} }
 		}, []string{"Capabilities are constant"}},

@@ -13,12 +13,12 @@ func publisherChecks() []check {
 		{"a batch of MaxBatch envelopes is published", publishLargestBatch},
 		{"PublishBatch keeps nothing of the envelopes", publishKeepsNothing},
 		{"messages first appear in the order of publishing", publishOrder},
-		{"an oversize message is Rejected and does not block others", publishOversize},
+		{"an oversize message is Rejected, what is before it Acked, what is behind it Withheld and published when it comes again", publishOversize},
 		{"a message of exactly the limit is published", publishLargest},
 		{"a cancelled context gives Unknown, and loses nothing that was Acked", publishCancelled},
 		{"publishing again after a cancelled context is complete and in order", publishAgain},
 		{"nobody listening is not an error", publishUnheard},
-		{"Last reports position and commitment of the last message", publishLast},
+		{"Last reports the highest position published and its commitment, also behind messages that came late", publishLast},
 		{"Capabilities are constant", publishCapabilities},
 	}
 }
@@ -120,27 +120,31 @@ func (h *harness) limit() int {
 func publishOversize(h *harness) {
 	limit := h.limit()
 	f := h.openIfAny()
-	envs := h.envelopes(min(4, h.Publisher.Capabilities().MaxBatch))
+	envs := h.envelopes(min(5, h.Publisher.Capabilities().MaxBatch))
 	large := len(envs) / 2
 	sized(limit + 1)(&envs[large])
-	results := h.batch(h.ctx, envs)
-	var rest []pulse.Envelope
-	for i, r := range results {
+	for i, r := range h.batch(h.ctx, envs) {
 		want := pulse.Acked
-		if i == large {
+		switch {
+		case i == large:
 			want = pulse.Rejected
-		} else {
-			rest = append(rest, envs[i])
+		case i > large:
+			want = pulse.Withheld
 		}
 		if r.Outcome != want {
-			h.Fatalf("envelope %d of a batch whose envelope %d is over the limit of %d bytes: %+v", i, large, limit, r)
+			h.Fatalf("envelope %d of a batch whose envelope %d is over the limit of %d bytes got outcome %d, want %d: %v", i, large, limit, r.Outcome, want, r.Err)
 		}
 	}
-	after := h.envelopes(1)
-	h.publish(after...)
 	if f != nil {
-		f.expect(append(rest, after...)...)
-		f.nothing("the oversize message came too, or another one twice")
+		f.expect(envs[:large]...)
+		f.nothing("the oversize message came, or one behind it")
+	}
+	rest := append(envs[large+1:], h.envelopes(1)...)
+	for _, env := range rest {
+		h.publish(env)
+	}
+	if f != nil {
+		f.expect(rest...)
 	}
 }
 
@@ -207,12 +211,28 @@ func publishLast(h *harness) {
 	for _, n := range []int{1, 3, 1} {
 		envs := h.envelopes(n)
 		h.publish(envs...)
-		want := envs[n-1]
-		last, ok, err := h.Publisher.Last(h.ctx)
-		h.ok(err)
-		if !ok || last.Position != want.Position || last.Commitment != want.Commitment {
-			h.Fatalf("Last is %+v, %v, want position %d and commitment %x", last, ok, want.Position, want.Commitment)
-		}
+		h.last(envs[n-1])
+	}
+	late := h.envelopes(2)
+	highest := h.one()
+	h.publish(highest)
+	h.publish(late...)
+	h.last(highest)
+	h.publish(highest)
+	h.publish(late[0])
+	h.last(highest)
+	next := h.one()
+	h.publish(next)
+	h.last(next)
+}
+
+// last ends the case unless Last is want.
+func (h *harness) last(want pulse.Envelope) {
+	h.Helper()
+	last, ok, err := h.Publisher.Last(h.ctx)
+	h.ok(err)
+	if !ok || last.Position != want.Position || last.Commitment != want.Commitment {
+		h.Fatalf("Last is %+v, %v, want position %d and commitment %x", last, ok, want.Position, want.Commitment)
 	}
 }
 

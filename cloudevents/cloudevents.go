@@ -29,7 +29,7 @@
 // What has no place in an envelope is kept in its Extensions, a JSON object sorted by name in which each value has the bytes it came
 // with, and written again by Marshal. An attribute that is null counts as left out. Two attributes of ours stay there when
 // their value is another's: a causationid that is no UUID, and a datacontenttype that is another kind of JSON than application/json.
-// Other content than JSON is refused. An event without data has the payload null.
+// Other content than JSON in UTF-8 is refused, and what is no media type. An event without data has the payload null.
 //
 // An id that is not a UUID in lower case is kept in the extension ceid, and the envelope gets an id derived from source and id:
 // a version 5 UUID (RFC 9562) in the namespace 6f1b0f0e-5d0c-4f6a-9b57-3c8d2a41e7d5 of the source, a line feed, and the
@@ -39,8 +39,8 @@
 //
 // Over HTTP and NATS an event can also travel with its attributes in headers, "ce-" before their names and their values percent-encoded, and
 // its data as the body, byte for byte: SetRequest, WriteResponse and ReadRequest for HTTP, AppendHeaders and HeaderReader below them.
-// The datacontenttype is the header content-type. Headers have no types: the attribute cetyped names the extensions that are numbers
-// or booleans. Those of systems that do not write it come as strings.
+// The datacontenttype is the header content-type, as it stands. Headers have no types: the attribute cetyped names the extensions that are
+// numbers or booleans. Those of systems that do not write it come as strings. In the JSON format it is read, and not written.
 //
 // # Not covered
 //

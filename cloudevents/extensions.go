@@ -3,7 +3,6 @@ package cloudevents
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"mime"
 	"slices"
@@ -30,6 +29,8 @@ func keep(name, value []byte) (extension, error) {
 	case attrSpecVersion, attrID, attrSource, attrType, attrSubject, attrTime, attrActor, attrCorrelation, attrPosition,
 		attrVersion, attrRecordedAt, attrTrace, attrCommitment, memberData:
 		return extension{}, invalid(attr, "it belongs in the envelope's own field, not in its extensions")
+	case attrTyped:
+		return extension{}, invalid(attr, "the name is taken: in headers it tells which extensions are no strings")
 	case attrCausation:
 		if _, ours := parseUUID(text); ours || len(text) == 0 {
 			return extension{}, invalid(attr, "a UUID belongs in the envelope's own field, not in its extensions")
@@ -64,15 +65,38 @@ func checkValue(attr string, value []byte) (text []byte, err error) {
 	return nil, invalid(attr, "%.40q is no string, boolean or integer of 32 bits: other types are not for attributes", value)
 }
 
-// checkContentType checks that mediaType is JSON, and another kind than the one Pulse writes by itself.
+// checkContentType checks that mediaType is JSON in UTF-8, another kind than the one Pulse writes by itself, and one that a
+// header says without encoding and a reader of headers does not take for an event in structured mode. Emit has the same rules.
 func checkContentType(mediaType string) error {
 	if mediaType == jsonContent {
 		return invalid(attrDataContentType, "%s is written anyway: leave it out of the extensions", jsonContent)
 	}
-	base, _, err := mime.ParseMediaType(mediaType)
-	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) ||
-		!strings.HasSuffix(base, "/json") && !strings.HasSuffix(base, "+json") {
+	if err := checkPrintable(mediaType); err != nil {
+		return invalid(attrDataContentType, "%v", err)
+	}
+	base, params, err := mime.ParseMediaType(mediaType)
+	switch charset := params["charset"]; {
+	case err != nil || strings.TrimSpace(mediaType) != mediaType || !strings.HasSuffix(base, "/json") && !strings.HasSuffix(base, "+json"):
 		return invalid(attrDataContentType, "%.60q is not JSON, and payloads are: wrap the content in a JSON string", mediaType)
+	case strings.HasPrefix(base, "application/cloudevents"):
+		return invalid(attrDataContentType, "%.60q is how a whole event is sent: use another kind of JSON", mediaType)
+	case !isUTF8(charset):
+		return invalid(attrDataContentType, "the charset is %.40q: payloads are UTF-8", charset)
+	}
+	return nil
+}
+
+// isUTF8 tells whether text in a charset is UTF-8; "" is what JSON has when nothing is said.
+func isUTF8(charset string) bool {
+	return charset == "" || strings.EqualFold(charset, "utf-8") || strings.EqualFold(charset, "us-ascii")
+}
+
+// checkPrintable checks that s is printable ASCII, which is all that is the same for everybody in a header.
+func checkPrintable(s string) error {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return fmt.Errorf("byte %#02x is not printable ASCII, which is all that a header has", s[i])
+		}
 	}
 	return nil
 }

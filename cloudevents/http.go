@@ -21,8 +21,7 @@ const (
 
 // SetRequest makes r carry env: it sets the body, its length, the content type and, in binary mode, the ce- headers; those of an
 // event that r carried before are removed. The body can be sent again after a redirect. It keeps env.Data until the request is sent. The
-// errors are those of Marshal, and ErrInvalid in binary mode also for what headers cannot say: an extension that is empty, or a
-// content type that is not ASCII; r is as it was then.
+// errors are those of Marshal; r is as it was then.
 func SetRequest(r *http.Request, env pulse.Envelope, mode Mode) error {
 	headers, body, err := encodeHTTP(&env, mode)
 	if err != nil {
@@ -61,7 +60,7 @@ func encodeHTTP(env *pulse.Envelope, mode Mode) (headers []Header, body []byte, 
 		if err := pulse.CheckJSON(env.Data); err != nil {
 			return nil, nil, fmt.Errorf("cloudevents: data: %w", err)
 		}
-		return headers, env.Data, bareContentType(headers)
+		return headers, env.Data, nil
 	case Structured:
 		body, err = Marshal(*env)
 		return []Header{{headerContentType, ContentType}}, body, err
@@ -79,32 +78,4 @@ func setHeaders(h http.Header, headers []Header) {
 	for _, one := range headers {
 		h.Set(one.Name, one.Value)
 	}
-}
-
-// bareContentType writes the content type as HTTP has it: it is no header of CloudEvents, so it is not percent-encoded.
-func bareContentType(headers []Header) error {
-	for i := range headers {
-		if headers[i].Name != headerContentType {
-			continue
-		}
-		bare, err := appendUnescaped(nil, headers[i].Value)
-		if err == nil {
-			err = checkPrintable(string(bare))
-		}
-		if err != nil {
-			return invalid(attrDataContentType, "%v", err)
-		}
-		headers[i].Value = string(bare)
-	}
-	return nil
-}
-
-// checkPrintable checks that s is printable ASCII, which is all that is the same for everybody in a header.
-func checkPrintable(s string) error {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return fmt.Errorf("byte %#02x in a header is not printable ASCII: percent-encode it", s[i])
-		}
-	}
-	return nil
 }

@@ -86,7 +86,7 @@ func contentMode(h http.Header) (structured bool, err error) {
 	if err != nil {
 		return false, invalid(attrDataContentType, "the header Content-Type is %.60q, which is no media type", types[0])
 	}
-	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") && !strings.EqualFold(charset, "us-ascii") {
+	if charset := params["charset"]; !isUTF8(charset) {
 		return false, invalid(attrDataContentType, "the charset is %.40q: send UTF-8", charset)
 	}
 	switch {
@@ -126,7 +126,7 @@ func readHeaders(r *HeaderReader, h http.Header) (size int64, err error) {
 		r.Set(name, value)
 	}
 	if types := h["Content-Type"]; len(types) > 0 {
-		r.Set(headerContentType, string(appendEscaped(nil, types[0]))) // the reader decodes all headers
+		r.Set(headerContentType, types[0])
 	}
 	return size, nil
 }

@@ -27,8 +27,8 @@ const (
 const attrTyped = "cetyped"
 
 // AppendHeaders appends the headers of env as the CloudEvents bindings of NATS and HTTP have them in binary mode: names are those of
-// the table in the package comment behind "ce-", but for content-type, and values are percent-encoded (HTTP binding 1.0.2,
-// 3.1.3.2). The body is env.Data, of which is only checked that there is some: that it is JSON the log has seen to. With an error,
+// the table in the package comment behind "ce-", and values are percent-encoded (HTTP binding 1.0.2, 3.1.3.2). The header content-type
+// has neither. The body is env.Data, of which is only checked that there is some: that it is JSON the log has seen to. With an error,
 // an ErrInvalid when an attribute is missing or cannot be written, it returns dst as it was.
 func AppendHeaders(dst []Header, env *pulse.Envelope) ([]Header, error) {
 	const usual = 768
@@ -180,21 +180,22 @@ func (w *headerWriter) extensions(env *pulse.Envelope) (contentType bool) {
 	}
 	typed := ""
 	for _, e := range all {
-		attr, name, text := string(e.name), headerPrefix+string(e.name), e.value
-		switch {
-		case attr == attrTyped:
-			w.fail(invalid(attr, "the name is taken: it tells which extensions are no strings"))
-		case attr == attrCausation && env.Causation != uuid.Nil:
+		attr, text := string(e.name), e.value
+		if attr == attrCausation && env.Causation != uuid.Nil {
 			w.fail(invalid(attr, "the extensions have one, and so has the event"))
-		case attr == attrDataContentType:
-			name, contentType = headerContentType, true
 		}
 		if text[0] != '"' {
 			typed += " " + attr
-		} else if text, err = unquote(text); err != nil || len(text) == 0 {
-			w.fail(invalid(attr, "it is empty: give it a value or leave it out"))
+		} else if text, err = unquote(text); err != nil {
+			w.fail(invalid(attr, "%v", err))
 		}
-		w.text(name, attr, string(text))
+		if attr == attrDataContentType {
+			contentType = true
+			w.plain(headerContentType, string(text))
+			continue
+		}
+		w.buf = appendEscaped(w.buf, string(text)) // splitExtensions has checked it; it may be empty
+		w.add(headerPrefix + attr)
 	}
 	if typed != "" {
 		w.text(headerPrefix+attrTyped, attrTyped, typed[1:])

@@ -13,19 +13,19 @@ import (
 // HeaderReader is the inverse of AppendHeaders: it reads an event in binary mode, first the headers, one by one in any order, then
 // the body. It may be used for one event after another; the zero value is ready.
 type HeaderReader struct {
-	r     reader
-	buf   []byte // the names, and the values in double quotes
-	typed string
-	err   error // the first, for Envelope
+	r   reader
+	buf []byte // the names, and the values in double quotes
+	err error  // the first, for Envelope
 }
 
 // Set takes in one header. Headers that are no attributes of the event are ignored. What is wrong with one Envelope says.
 func (h *HeaderReader) Set(name, value string) {
 	attr, ours := strings.CutPrefix(name, headerPrefix)
+	encoded := true
 	if !ours {
 		switch {
 		case strings.EqualFold(name, headerContentType):
-			attr = attrDataContentType
+			attr, encoded = attrDataContentType, false
 		case len(name) > len(headerPrefix) && strings.EqualFold(name[:len(headerPrefix)], headerPrefix):
 			attr = name[len(headerPrefix):]
 		default:
@@ -33,16 +33,23 @@ func (h *HeaderReader) Set(name, value string) {
 		}
 	}
 	if h.err == nil {
-		h.err = h.set(strings.ToLower(attr), value)
+		h.err = h.set(strings.ToLower(attr), value, encoded)
 	}
 }
 
-func (h *HeaderReader) set(attr, value string) error {
+// set takes in the attribute of a name, which is percent-encoded or stands as it is.
+func (h *HeaderReader) set(attr, value string, encoded bool) error {
 	h.buf = append(h.buf, attr...)
 	start := len(h.buf)
 	name := h.buf[start-len(attr):]
+	h.buf = append(h.buf, '"')
 	var err error
-	if h.buf, err = appendUnescaped(append(h.buf, '"'), value); err == nil {
+	if encoded {
+		h.buf, err = appendUnescaped(h.buf, value)
+	} else {
+		h.buf = append(h.buf, value...)
+	}
+	if err == nil {
 		err = checkText(h.buf[start+1:])
 	}
 	if err != nil {
@@ -51,9 +58,6 @@ func (h *HeaderReader) set(attr, value string) error {
 	h.buf = append(h.buf, '"')
 	raw := h.buf[start:]
 	text := raw[1 : len(raw)-1]
-	if len(text) == 0 {
-		return invalid(attr, "it is empty: give it a value or leave it out")
-	}
 	if bytes.IndexByte(text, '"') >= 0 || bytes.IndexByte(text, '\\') >= 0 {
 		raw = quote(text)
 	}
@@ -62,15 +66,8 @@ func (h *HeaderReader) set(attr, value string) error {
 
 // attribute takes in one attribute; name is attr, and raw is text as a JSON string.
 func (h *HeaderReader) attribute(attr string, name, text, raw []byte) error {
-	switch attr {
-	case memberData, memberDataBase64:
+	if attr == memberData || attr == memberDataBase64 {
 		return invalid(attr, "no attribute may have this name: the data is the body")
-	case attrTyped:
-		if h.typed != "" {
-			return twice(name)
-		}
-		h.typed = string(text)
-		return nil
 	}
 	bit := knownBit(name)
 	if h.r.seen&bit != 0 {
@@ -80,6 +77,8 @@ func (h *HeaderReader) attribute(attr string, name, text, raw []byte) error {
 	switch {
 	case bit == 0:
 		return h.r.extension(name, raw, false)
+	case len(text) == 0:
+		return invalid(attr, "it is empty: give it a value or leave it out")
 	case attr == attrVersion:
 		n, err := parseInt(text, maxVersion)
 		if err != nil {
@@ -125,37 +124,7 @@ func (h *HeaderReader) finish(body []byte) error {
 		}
 		h.r.env.Data = json.RawMessage(body)
 	}
-	if h.typed != "" {
-		if err := h.restoreTypes(); err != nil {
-			return err
-		}
-	}
 	return h.r.finish()
-}
-
-// restoreTypes makes numbers and booleans again of the extensions that were some.
-func (h *HeaderReader) restoreTypes() error {
-	for name := range strings.SplitSeq(h.typed, " ") {
-		found := false
-		for i := range h.r.extensions {
-			e := &h.r.extensions[i]
-			if string(e.name) != name || e.value[0] != '"' {
-				continue
-			}
-			text := e.value[1 : len(e.value)-1]
-			if c := text[0]; c == '"' || c == '\\' {
-				return invalid(name, "%.40q is no number or boolean, as %s says", text, attrTyped)
-			}
-			if _, err := checkValue(name, text); err != nil {
-				return err
-			}
-			e.value, found = text, true
-		}
-		if !found {
-			return invalid(attrTyped, "%.40q is no extension of the event", name)
-		}
-	}
-	return nil
 }
 
 // appendUnescaped appends what the value of a header says, without double quotes around it.

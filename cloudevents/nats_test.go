@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -25,7 +26,7 @@ func readBackward(headers []Header, body []byte) (pulse.Envelope, error) {
 
 func TestHeadersAreTheDocumentedOnes(t *testing.T) {
 	env := full()
-	env.Key, env.Extensions = `żółw "1" 100%`, []byte(`{"count":-3,"region":"north","live":true}`)
+	env.Key, env.Extensions = `żółw "1" 100%`, []byte(`{"count":-3,"region":"the north","live":true,"empty":"","datacontenttype":"application/json; charset=utf-8"}`)
 	for i := range env.Commitment {
 		env.Commitment[i] = byte(i)
 	}
@@ -46,10 +47,11 @@ func TestHeadersAreTheDocumentedOnes(t *testing.T) {
 		{"ce-traceparent", env.Trace},
 		{"ce-commitment", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="},
 		{"ce-count", "-3"},
+		{"content-type", "application/json; charset=utf-8"}, // as it stands: it is no attribute with a header of its own
+		{"ce-empty", ""},
 		{"ce-live", "true"},
-		{"ce-region", "north"},
+		{"ce-region", "the%20north"},
 		{"ce-cetyped", "count%20live"},
-		{"content-type", "application/json"},
 	}
 	if headers, err := AppendHeaders([]Header{{"first", "kept"}}, &env); err != nil || !reflect.DeepEqual(headers, want) {
 		t.Errorf("error %v, headers are\n     %q\nwant %q", err, headers, want)
@@ -73,8 +75,11 @@ func TestHeadersRoundTrip(t *testing.T) {
 		"typed extensions":   func(e *pulse.Envelope) { e.Extensions = []byte(`{"a":1,"b":true,"c":"1","d":"true","e":-2147483648}`) },
 		"many extensions":    func(e *pulse.Envelope) { e.Extensions = []byte(many + "}") },
 		"escaped extensions": func(e *pulse.Envelope) { e.Extensions = []byte(`{"a":"\"x\\y\""}`) },
+		"empty extension":    func(e *pulse.Envelope) { e.Extensions = []byte(`{"a":""}`) },
 		"foreign id":         func(e *pulse.Envelope) { e.ID = derivedID(e.Source, "17"); e.Extensions = []byte(`{"ceid":"17"}`) },
-		"content type":       func(e *pulse.Envelope) { e.Extensions = []byte(`{"datacontenttype":"application/vnd.lms+json"}`) },
+		"content type": func(e *pulse.Envelope) {
+			e.Extensions = []byte(`{"datacontenttype":"application/vnd.lms+json; charset=utf-8; x=\"100%25\""}`)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := full()
@@ -106,7 +111,7 @@ func TestAppendHeadersRefuses(t *testing.T) {
 		"year 10000":         func(e *pulse.Envelope) { e.RecordedAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"extensions no JSON": func(e *pulse.Envelope) { e.Extensions = []byte(`{`) },
 		"extension of ours":  func(e *pulse.Envelope) { e.Extensions = []byte(`{"subject":"x"}`) },
-		"extension empty":    func(e *pulse.Envelope) { e.Extensions = []byte(`{"a":""}`) },
+		"content type":       func(e *pulse.Envelope) { e.Extensions = []byte(`{"datacontenttype":"a/json; x=\"ü\""}`) },
 		"extension taken":    func(e *pulse.Envelope) { e.Extensions = []byte(`{"cetyped":"x"}`) },
 		"causation twice":    func(e *pulse.Envelope) { e.Extensions = []byte(`{"causationid":"x"}`) },
 	} {
@@ -138,12 +143,16 @@ func TestHeaderReaderTakesEventsOfOthers(t *testing.T) {
 		more []string
 		edit func(*pulse.Envelope)
 	}{
-		"no body":        {nil, func(*pulse.Envelope) {}},
-		"other headers":  {[]string{"Nats-Msg-Id", "1", "ce", "x", "Host", "%"}, func(*pulse.Envelope) {}},
-		"upper case":     {[]string{"CE-Subject", "k", "Content-Type", "application/json"}, func(e *pulse.Envelope) { e.Key = "k" }},
-		"double quotes":  {[]string{"ce-subject", `"a b"`}, func(e *pulse.Envelope) { e.Key = "a b" }},
-		"plain UTF-8":    {[]string{"ce-subject", "żółw"}, func(e *pulse.Envelope) { e.Key = "żółw" }},
-		"small escapes":  {[]string{"ce-subject", "%c5%bc"}, func(e *pulse.Envelope) { e.Key = "ż" }},
+		"no body":       {nil, func(*pulse.Envelope) {}},
+		"other headers": {[]string{"Nats-Msg-Id", "1", "ce", "x", "Host", "%"}, func(*pulse.Envelope) {}},
+		"upper case":    {[]string{"CE-Subject", "k", "Content-Type", "application/json"}, func(e *pulse.Envelope) { e.Key = "k" }},
+		"double quotes": {[]string{"ce-subject", `"a b"`}, func(e *pulse.Envelope) { e.Key = "a b" }},
+		"plain UTF-8":   {[]string{"ce-subject", "żółw"}, func(e *pulse.Envelope) { e.Key = "żółw" }},
+		"small escapes": {[]string{"ce-subject", "%c5%bc"}, func(e *pulse.Envelope) { e.Key = "ż" }},
+		"type twice":    {[]string{"ce-x", "1", "ce-cetyped", "x%20x"}, func(e *pulse.Envelope) { e.Extensions = []byte(`{"x":1}`) }},
+		"content type": {[]string{"content-type", "application/json; charset=utf-8"}, func(e *pulse.Envelope) {
+			e.Extensions = []byte(`{"datacontenttype":"application/json; charset=utf-8"}`)
+		}},
 		"attribute name": {[]string{"ce-datacontenttype", "application/json"}, func(*pulse.Envelope) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -169,7 +178,11 @@ func TestHeaderReaderRefuses(t *testing.T) {
 		"extension twice":        {headersOf("ce-x", "a", "ce-x", "a"), ""},
 		"types twice":            {headersOf("ce-x", "1", "ce-cetyped", "x", "ce-cetyped", "x"), ""},
 		"type of nothing":        {headersOf("ce-cetyped", "x"), ""},
-		"type of one twice":      {headersOf("ce-x", "1", "ce-cetyped", "x%20x"), ""},
+		"type of empty text":     {headersOf("ce-x", "", "ce-cetyped", "x"), ""},
+		"types empty":            {headersOf("ce-cetyped", ""), ""},
+		"content type empty":     {headersOf("content-type", ""), ""},
+		"content type in UTF-8":  {headersOf("content-type", "a/json; x=\"ü\""), ""},
+		"charset":                {headersOf("content-type", "a/json; charset=latin1"), ""},
 		"type of text":           {headersOf("ce-x", "one", "ce-cetyped", "x"), ""},
 		"type of quoted text":    {headersOf("ce-x", "%221%22", "ce-cetyped", "x"), ""},
 		"empty":                  {headersOf("ce-subject", ""), ""},
@@ -239,7 +252,7 @@ func FuzzHeaders(f *testing.F) {
 			t.Fatalf("read %+v, which cannot be written: %v", env, err)
 		}
 		for _, h := range headers {
-			if strings.ContainsFunc(h.Value, func(c rune) bool { return c <= ' ' || c > '~' }) {
+			if strings.ContainsFunc(h.Value, func(c rune) bool { return c < ' ' || c > '~' || c == ' ' && h.Name != headerContentType }) {
 				t.Fatalf("header %q is not visible ASCII", h)
 			}
 		}
@@ -288,4 +301,23 @@ func BenchmarkHeaders(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestDocsListHeaders: docs/nats.md tells readers in other languages of each header.
+func TestDocsListHeaders(t *testing.T) {
+	docs, err := os.ReadFile("../docs/nats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := full()
+	env.Extensions = []byte(`{"n":1}`)
+	headers, err := AppendHeaders(nil, &env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range headers {
+		if h.Name != "ce-n" && !strings.Contains(string(docs), "\n| `"+h.Name+"` |") {
+			t.Errorf("docs/nats.md has no row for %s", h.Name)
+		}
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -37,6 +39,7 @@ type reader struct {
 	spec       []byte
 	id         []byte
 	rawID      []byte // as it stands in the line
+	typed      string // value of cetyped
 	extensions []extension
 }
 
@@ -125,6 +128,8 @@ func knownBit(name []byte) uint {
 		return 1 << 15
 	case memberDataBase64:
 		return 1 << 16
+	case attrTyped:
+		return 1 << 17
 	}
 	return 0
 }
@@ -170,6 +175,8 @@ func (r *reader) attribute(name, s, raw []byte) (err error) {
 		env.Trace = string(s)
 	case attrCommitment:
 		err = r.commitment(s)
+	case attrTyped:
+		r.typed = string(s)
 	}
 	if err != nil {
 		return invalid(string(name), "%v", err)
@@ -243,6 +250,11 @@ func (r *reader) finish() error {
 	if r.env.Data == nil {
 		r.env.Data = json.RawMessage("null")
 	}
+	if r.typed != "" {
+		if err := r.restoreTypes(); err != nil {
+			return err
+		}
+	}
 	var ok bool
 	if r.env.ID, ok = parseUUID(r.id); !ok {
 		r.env.ID = derivedID(r.env.Source, string(r.id))
@@ -251,4 +263,28 @@ func (r *reader) finish() error {
 	var err error
 	r.env.Extensions, err = joinExtensions(r.extensions)
 	return err
+}
+
+// restoreTypes makes numbers and booleans again of the extensions that were some before they were headers. In the JSON format
+// others may have done so already.
+func (r *reader) restoreTypes() error {
+	for name := range strings.SplitSeq(r.typed, " ") {
+		at := slices.IndexFunc(r.extensions, func(e extension) bool { return string(e.name) == name && e.value != nil })
+		if at < 0 {
+			return invalid(attrTyped, "%.40q is no extension of the event", name)
+		}
+		e := &r.extensions[at]
+		if e.value[0] != '"' {
+			continue
+		}
+		text := e.value[1 : len(e.value)-1]
+		if len(text) == 0 || text[0] == '"' || text[0] == '\\' {
+			return invalid(name, "%.40q is no number or boolean, as %s says", text, attrTyped)
+		}
+		if _, err := checkValue(name, text); err != nil {
+			return err
+		}
+		e.value = text
+	}
+	return nil
 }

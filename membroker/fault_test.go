@@ -83,7 +83,7 @@ func TestFaultsOfPublishing(t *testing.T) {
 		{"its answer lost, and the rest not tried", membroker.LostAck, []pulse.Outcome{acked, unknown, unknown}, []pulse.Position{1, 2}},
 		{"stored twice", membroker.Duplicate, []pulse.Outcome{acked, acked, acked}, []pulse.Position{1, 2, 2, 3}},
 		{"acknowledged and lost", membroker.Forget, []pulse.Outcome{acked, acked, acked}, []pulse.Position{1, 3}},
-		{"refused, and the rest published", membroker.Refuse, []pulse.Outcome{acked, rejected, acked}, []pulse.Position{1, 3}},
+		{"refused, and the rest not tried", membroker.Refuse, []pulse.Outcome{acked, rejected, pulse.Withheld}, []pulse.Position{1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := membroker.New(&membroker.Options{Hook: faultAt(2, c.fault)})

@@ -21,7 +21,7 @@ type Options struct {
 	Hook     Hook // decides what becomes of each published message; none when nil
 }
 
-// Hook is called for each message before it is published, and says what becomes of it. It may block, which
+// Hook is called for each message before it is published, Withheld ones excepted, and says what becomes of it. It may block, which
 // delays the message, and may use the broker.
 type Hook func(ctx context.Context, destination string, env *pulse.Envelope) Fault
 
@@ -69,6 +69,7 @@ type stream struct {
 type message struct {
 	sequence uint64 // from 1, without gaps
 	env      pulse.Envelope
+	high     pulse.Cursor // the highest position up to it
 	expired  bool
 }
 

@@ -20,22 +20,30 @@ func (b *Broker) Publisher(destination string) *Publisher {
 	return &Publisher{broker: b, destination: destination}
 }
 
-// PublishBatch publishes envs in order; see pulse.Publisher. After a message whose fate is Unknown it tries no more, so that
-// publishing again from there keeps the order. A message over the size limit is Rejected and holds up nobody.
+// PublishBatch publishes envs in order; see pulse.Publisher. A message over the size limit is Rejected.
 func (p *Publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
 	results := make([]pulse.Result, len(envs))
-	var stopped error
 	for i := range envs {
-		if stopped != nil {
-			results[i].Err = fmt.Errorf("membroker: not tried after an earlier failure: %w", stopped)
+		r := p.publish(ctx, &envs[i])
+		results[i] = r
+		if r.Outcome == pulse.Acked {
 			continue
 		}
-		results[i] = p.publish(ctx, &envs[i])
-		if results[i].Outcome == pulse.Unknown {
-			stopped = results[i].Err
+		for j := i + 1; j < len(envs); j++ {
+			results[j] = notTried(&envs[j], r.Outcome)
 		}
+		break
 	}
 	return results
+}
+
+// notTried is the result of a message behind one with this outcome.
+func notTried(env *pulse.Envelope, before pulse.Outcome) pulse.Result {
+	r := pulse.Result{Err: fmt.Errorf("membroker: event %s was not tried after one that failed: %w", env.ID, pulse.ErrBroker)}
+	if before == pulse.Rejected {
+		r.Outcome = pulse.Withheld
+	}
+	return r
 }
 
 // publish publishes one message.
@@ -71,7 +79,11 @@ func (p *Publisher) publish(ctx context.Context, env *pulse.Envelope) pulse.Resu
 // store adds a message to its stream and returns its sequence number. The caller holds b.mu.
 func (b *Broker) store(destination string, env *pulse.Envelope) uint64 {
 	s := b.stream(destination)
-	s.messages = append(s.messages, message{sequence: s.last() + 1, env: copyEnvelope(env)})
+	m := message{sequence: s.last() + 1, env: copyEnvelope(env), high: pulse.Cursor{Position: env.Position, Commitment: env.Commitment}}
+	if s.last() > 0 && s.messages[s.last()-1].high.Position > env.Position {
+		m.high = s.messages[s.last()-1].high
+	}
+	s.messages = append(s.messages, m)
 	b.wake()
 	return s.last()
 }
@@ -84,16 +96,14 @@ func rejected(env *pulse.Envelope, why string) pulse.Result {
 	return pulse.Result{Outcome: pulse.Rejected, Err: fmt.Errorf("membroker: event %s was refused: %s: %w", env.ID, why, pulse.ErrBroker)}
 }
 
-// Last returns the last message of the destination; see pulse.Publisher.
+// Last returns the highest position of the destination; see pulse.Publisher.
 func (p *Publisher) Last(ctx context.Context) (last pulse.Cursor, ok bool, err error) {
 	if err := p.broker.enter(ctx, "last message"); err != nil {
 		return pulse.Cursor{}, false, err
 	}
 	defer p.broker.mu.Unlock()
-	s := p.broker.stream(p.destination)
-	if s.last() > 0 {
-		env := &s.messages[s.last()-1].env
-		last = pulse.Cursor{Position: env.Position, Commitment: env.Commitment}
+	if s := p.broker.stream(p.destination); s.last() > 0 {
+		last = s.messages[s.last()-1].high
 	}
 	return last, true, nil
 }

@@ -131,6 +131,11 @@ func (s *Store) before(start pulse.Position) (pulse.Cursor, error) {
 		cursor.Position = s.head()
 	case start < pulse.Beginning:
 		return pulse.Cursor{}, fmt.Errorf("position %d is no place to start: use Now, Beginning or a position from 1: %w", start, pulse.ErrInvalid)
+	default:
+		s.sequence()
+		if next := s.head() + 1; start > next {
+			return pulse.Cursor{}, fmt.Errorf("position %d lies beyond the next event, %d: use Now for what is emitted from now on, or a position up to there: %w", start, next, pulse.ErrInvalid)
+		}
 	}
 	if 0 < cursor.Position && cursor.Position <= s.head() {
 		cursor.Commitment = s.log[cursor.Position-1].Commitment

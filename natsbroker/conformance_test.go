@@ -4,13 +4,9 @@ import (
 	"log/slog"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/edupulse-live/pulse/brokertest"
 	"github.com/edupulse-live/pulse/natsbroker"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // embed runs a server for a test.
 func embed(t testing.TB, dir string, o natsbroker.Options) *natsbroker.Broker {

@@ -57,7 +57,8 @@ func (f *Feed) start(ctx context.Context) error {
 	if err := f.sub.SetPendingLimits(-1, -1); err != nil { // no more comes than was asked for
 		return err
 	}
-	f.stop = make(chan struct{})
+	f.stop, f.look = make(chan struct{}), make(chan struct{}, 1)
+	f.forget = b.waiting.add(f.fail)
 	f.keeper.Go(f.keep)
 	return nil
 }
@@ -75,20 +76,22 @@ func generationName(subscription string, generation int) string {
 
 // generations are those of a subscription that have a consumer, in order.
 func (b *Broker) generations(ctx context.Context, subscription string) ([]int, error) {
-	s, err := b.js.Stream(ctx, b.opts.Stream)
+	s, err := b.stream(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var found []int
-	names := s.ConsumerNames(ctx)
-	for name := range names.Name() {
-		mine, generation, _ := strings.Cut(name, generationMark)
-		if n, err := strconv.Atoi(generation); err == nil && mine == consumerName(subscription) {
-			found = append(found, n)
+	found, err := ask(ctx, b, func(ctx context.Context) (found []int, err error) {
+		names := s.ConsumerNames(ctx)
+		for name := range names.Name() {
+			mine, generation, _ := strings.Cut(name, generationMark)
+			if n, err := strconv.Atoi(generation); err == nil && mine == consumerName(subscription) {
+				found = append(found, n)
+			}
 		}
-	}
+		return found, names.Err()
+	})
 	slices.Sort(found)
-	return found, names.Err()
+	return found, err
 }
 
 // config is the consumer of a feed that is new.
@@ -111,6 +114,14 @@ func (f *Feed) config(start pulse.Position, from uint64) jetstream.ConsumerConfi
 			metaFrom:  strconv.FormatUint(from, 10),
 		},
 	}
+}
+
+// create makes the consumer.
+func (f *Feed) create(ctx context.Context, start pulse.Position, from uint64) error {
+	_, err := ask(ctx, f.broker, func(ctx context.Context) (jetstream.Consumer, error) {
+		return f.broker.js.CreateConsumer(ctx, f.broker.opts.Stream, f.config(start, from))
+	})
+	return err
 }
 
 // remembered is the start of a consumer that is there.
@@ -146,11 +157,13 @@ func (f *Feed) takeOver(ctx context.Context, info *jetstream.StreamInfo) error {
 	}
 	from = max(from, info.State.FirstSeq, 1)
 	f.first, f.delivered, f.consumer = start, from-1, generationName(f.cfg.Subscription, generation)
-	if _, err = b.js.CreateConsumer(ctx, b.opts.Stream, f.config(start, from)); err != nil {
+	if err = f.create(ctx, start, from); err != nil {
 		return err
 	}
 	for _, old := range generations {
-		err := b.js.DeleteConsumer(ctx, b.opts.Stream, generationName(f.cfg.Subscription, old))
+		_, err := ask(ctx, b, func(ctx context.Context) (_ struct{}, err error) {
+			return struct{}{}, b.js.DeleteConsumer(ctx, b.opts.Stream, generationName(f.cfg.Subscription, old))
+		})
 		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return err
 		}
@@ -168,10 +181,26 @@ func (f *Feed) inherit(ctx context.Context, generation int) (start pulse.Positio
 	from = max(from, old.AckFloor.Stream+1)
 	f.before = old.Delivered.Stream
 	if _, ended, _ := f.broker.turn(f); ended != nil && ended.stream.Equal(f.made) {
-		f.ended = ended
-		from = max(from, ended.next())
+		same, err := f.broker.stillHas(ctx, ended)
+		if err != nil {
+			return 0, 0, err
+		}
+		if same {
+			f.ended = ended
+			from = max(from, ended.next())
+		}
 	}
 	return start, from, nil
+}
+
+// stillHas tells whether the last message delivered is the one that was delivered. In a stream that was restored from an older copy
+// there is none yet, or one that was published since; when it has expired, so have those before it.
+func (b *Broker) stillHas(ctx context.Context, ended *progress) (bool, error) {
+	m, err := b.message(ctx, ended.delivered)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	return err == nil && m.Sequence == ended.delivered && uint64(m.Time.UnixNano()) == ended.at, err
 }
 
 // share makes the consumer of an unordered subscription if it is not there.
@@ -185,7 +214,9 @@ func (f *Feed) share(ctx context.Context, info *jetstream.StreamInfo) error {
 			f.delivered = old.Delivered.Stream
 			if filters := b.filters(f.cfg.Names); !slices.Equal(old.Config.FilterSubjects, filters) {
 				old.Config.FilterSubjects = filters
-				_, err = b.js.UpdateConsumer(ctx, b.opts.Stream, old.Config)
+				_, err = ask(ctx, b, func(ctx context.Context) (jetstream.Consumer, error) {
+					return b.js.UpdateConsumer(ctx, b.opts.Stream, old.Config)
+				})
 			}
 			return err
 		}
@@ -197,7 +228,7 @@ func (f *Feed) share(ctx context.Context, info *jetstream.StreamInfo) error {
 			return err
 		}
 		f.first, f.delivered = start, from-1
-		_, err = b.js.CreateConsumer(ctx, b.opts.Stream, f.config(start, from))
+		err = f.create(ctx, start, from)
 		if !errors.Is(err, jetstream.ErrConsumerExists) {
 			return err
 		}
@@ -206,7 +237,7 @@ func (f *Feed) share(ctx context.Context, info *jetstream.StreamInfo) error {
 
 // look returns what the server knows of a consumer.
 func (b *Broker) look(ctx context.Context, name string) (*jetstream.ConsumerInfo, error) {
-	c, err := b.js.Consumer(ctx, b.opts.Stream, name)
+	c, err := ask(ctx, b, func(ctx context.Context) (jetstream.Consumer, error) { return b.js.Consumer(ctx, b.opts.Stream, name) })
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +247,7 @@ func (b *Broker) look(ctx context.Context, name string) (*jetstream.ConsumerInfo
 // check finds out whether what the feed has to deliver is still there.
 func (f *Feed) check(ctx context.Context) error {
 	b := f.broker
-	s, err := b.js.Stream(ctx, b.opts.Stream)
+	s, err := b.stream(ctx)
 	if err != nil {
 		return gone("the stream", err, jetstream.ErrStreamNotFound)
 	}

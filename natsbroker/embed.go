@@ -36,6 +36,10 @@ func Embed(ctx context.Context, dir string, o *Options) (*Broker, error) {
 	if err != nil {
 		return nil, failed("embed in "+dir, err)
 	}
+	if err := portIsFree(ctx, opts.Listen); err != nil {
+		unlock()
+		return nil, err
+	}
 	srv, err := server.NewServer(config)
 	if err != nil {
 		unlock()
@@ -52,6 +56,18 @@ func Embed(ctx context.Context, dir string, o *Options) (*Broker, error) {
 	opts.TLS = nil
 	b := &Broker{opts: opts, server: srv, unlock: unlock, free: freeDisk(dir) / 4 * 3}
 	return b.connect(ctx, srv.ClientURL())
+}
+
+// portIsFree tells at once what the server would only write to its log, and then not start.
+func portIsFree(ctx context.Context, address string) error {
+	if address == "" {
+		return nil
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("natsbroker: %w: Listen: %w: give another address, or stop who has this one", pulse.ErrInvalid, err)
+	}
+	return l.Close()
 }
 
 // ready waits until the server takes connections and has its streams.

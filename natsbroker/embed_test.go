@@ -3,6 +3,7 @@ package natsbroker_test
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -30,6 +31,22 @@ func TestEmbedLocksItsDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	embed(t, dir, natsbroker.Options{})
+}
+
+func TestEmbedFindsItsPortTaken(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := natsbroker.Options{Listen: l.Addr().String(), Auth: natsbroker.Auth{Token: "secret"}, Log: quiet}
+	if _, err := natsbroker.Embed(t.Context(), dir, &opts); !errors.Is(err, pulse.ErrInvalid) || !strings.Contains(err.Error(), "give another address") {
+		t.Errorf("error is %v, want an ErrInvalid that says what to do", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	embed(t, dir, opts) // the directory is not locked any more
 }
 
 func TestEmbedKeepsEverything(t *testing.T) {

@@ -29,6 +29,8 @@ type Feed struct {
 	consumer string
 	done     chan struct{} // closed when the last message has arrived
 	stop     chan struct{} // closed to end keeper
+	look     chan struct{} // has room for one: keeper is to look at once
+	forget   func()        // takes fail out of those that wait
 	keeper   sync.WaitGroup
 	cut      <-chan struct{} // closed when the connection is lost
 	made     time.Time       // when the stream was
@@ -40,17 +42,21 @@ type Feed struct {
 	reader cloudevents.HeaderReader
 	seen   uint64 // of keeper: messages up to this sequence number have been read, or were not to be
 
-	mu        sync.Mutex
-	arrived   []arrival
-	open      map[uint64]*delivery // by receipt: fetched and not acknowledged
-	receipt   uint64               // the last one given
-	delivered uint64               // the last sequence number that arrived
-	count     uint64               // messages the consumer has delivered here
-	lastReply string               // of the last one
-	pulled    int                  // messages asked for that have not arrived
-	heard     time.Time            // when the server was heard of, or asked, last
-	err       error                // why there will be no more
-	closed    bool
+	mu           sync.Mutex
+	arrived      []arrival
+	open         map[uint64]*delivery // by receipt: fetched and not acknowledged
+	receipt      uint64               // the last one given
+	delivered    uint64               // the last sequence number that arrived
+	deliveredAt  uint64               // when its message was stored, in nanoseconds of the server; 0 before one arrived
+	count        uint64               // messages the consumer has delivered here
+	lastReply    string               // of the last one
+	pulled       int                  // messages asked for that have not arrived
+	heard        time.Time            // when the server was heard of, or asked, last
+	pullAfter    time.Time            // not before
+	pullPause    time.Duration        // of the last pull that nobody took; 0 when the last one was taken
+	unheardSince time.Time            // when nobody took one for the first time since
+	err          error                // why there will be no more
+	closed       bool
 }
 
 type arrival struct {
@@ -64,6 +70,7 @@ type delivery struct {
 	seq   uint64    // in the stream
 	order uint64    // in the consumer
 	times uint64    // delivered, with this one
+	at    uint64    // when it was stored, in nanoseconds of the server
 	held  time.Time // when the server was told last that the message is here
 }
 
@@ -216,7 +223,7 @@ func readDelivery(reply string) (d delivery, ok bool) {
 			return d, false
 		}
 	}
-	for _, n := range [...]*uint64{&d.times, &d.seq, &d.order} {
+	for _, n := range [...]*uint64{&d.times, &d.seq, &d.order, &d.at} {
 		var token string
 		var err error
 		token, rest, _ = strings.Cut(rest, ".")

@@ -87,11 +87,13 @@ func (p *Publisher) resolve(last uint64, id string) {
 
 // message reads the message with a sequence number, or the next one that is there.
 func (b *Broker) message(ctx context.Context, seq uint64) (*jetstream.RawStreamMsg, error) {
-	s, err := b.js.Stream(ctx, b.opts.Stream)
+	s, err := b.stream(ctx)
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(b.opts.Prefix+".>"))
+	m, err := ask(ctx, b, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return s.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(b.opts.Prefix+".>"))
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, fmt.Errorf("%w: message %d is not there: %w", pulse.ErrBroker, seq, err)
 	}

@@ -26,8 +26,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -62,6 +64,9 @@ const (
 	defaultStream = "PULSE"
 	defaultPrefix = "pulse.0"
 	defaultMaxAge = 72 * time.Hour
+
+	// A connection of which nobody reads holds up whoever writes until this ends it.
+	writeTimeout = 20 * time.Second
 )
 
 func (o *Options) withDefaults() (Options, error) {
@@ -112,6 +117,11 @@ type Broker struct {
 	mu    sync.Mutex
 	cut   chan struct{}    // closed and replaced when the connection is lost
 	slots map[string]*slot // by subscription
+
+	waiting    waiters               // for answers and messages
+	publishing waiters               // for answers to events
+	shutOut    atomic.Pointer[error] // why the server does not let this user in again
+	leader     atomic.Value          // string: the server that led the stream when it was looked at last; "" without a cluster
 }
 
 // Connect connects to a NATS server or cluster, url being one or more addresses such as "nats://127.0.0.1:4222" with commas between
@@ -168,6 +178,8 @@ func (b *Broker) connectOptions() ([]nats.Option, error) {
 		nats.Timeout(5 * time.Second),
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(2),
+		nats.FlusherTimeout(writeTimeout),
+		nats.ReconnectOnFlusherError(),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			b.lost()
 			if err != nil {
@@ -175,10 +187,17 @@ func (b *Broker) connectOptions() ([]nats.Option, error) {
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
+			b.shutOut.Store(nil)
 			b.opts.Log.Info("natsbroker: connected again", "server", nc.ConnectedUrlRedacted())
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			b.opts.Log.Warn("natsbroker: the client reports", "error", err)
+			switch {
+			case errors.Is(err, nats.ErrPermissionViolation):
+				b.refused(err)
+			case shutOut(err):
+				b.shutOut.Store(&err)
+			}
 		}),
 	}
 	if b.server != nil {
@@ -194,6 +213,9 @@ func (b *Broker) connectOptions() ([]nats.Option, error) {
 	case a.User != "":
 		options = append(options, nats.UserInfo(a.User, a.Password))
 	case a.CredentialsFile != "":
+		if _, err := os.Stat(a.CredentialsFile); err != nil {
+			return nil, fmt.Errorf("natsbroker: %w: credentials file: %w", pulse.ErrInvalid, err)
+		}
 		options = append(options, nats.UserCredentials(a.CredentialsFile))
 	case a.NKeyFile != "":
 		option, err := nats.NkeyOptionFromSeed(a.NKeyFile)
@@ -243,12 +265,4 @@ func (b *Broker) shutdown() {
 		b.server.WaitForShutdown()
 	}
 	b.unlock()
-}
-
-// failed wraps what the client says.
-func failed(op string, err error) error {
-	if errors.Is(err, pulse.ErrBroker) || errors.Is(err, pulse.ErrInvalid) {
-		return fmt.Errorf("natsbroker: %s: %w", op, err)
-	}
-	return fmt.Errorf("natsbroker: %s: %w: %w", op, pulse.ErrBroker, err)
 }

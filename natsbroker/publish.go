@@ -61,56 +61,71 @@ func (a *answers) index(m *nats.Msg) int {
 	return n
 }
 
-// publish publishes envs, all behind the last message of the stream, and fills in the results of those that are there or are
-// rejected. With an error what became of the others is not known.
+// publish publishes envs, all behind the last message of the stream, up to the first that cannot be, and fills in the results. With an
+// error what became of those without a result is not known.
 func (p *Publisher) publish(ctx context.Context, envs []pulse.Envelope, results []pulse.Result) error {
-	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	ctx, cancel := p.broker.awaiting(ctx)
 	defer cancel()
 	cut := p.broker.lostSoon()
 	p.answers.next()
-	p.synced, p.sent, p.tried, p.booked = false, p.sent[:0], p.tried[:0], 0
+	p.synced, p.sent, p.stored = false, p.sent[:0], 0
 	way := p.plain
 	if len(envs) >= p.atomicFrom() {
 		way = p.batches
 	}
-	err := way(ctx, cut, envs, results)
-	p.sent = p.sent[:copy(p.sent, p.sent[p.booked:])]
+	before := p.last
+	refused, err := way(ctx, cut, envs)
+	for i := range p.stored {
+		results[i] = pulse.Result{Outcome: pulse.Acked, Sequence: before + uint64(i) + 1}
+	}
+	p.sent = p.sent[:copy(p.sent, p.sent[p.stored:])]
 	p.synced = err == nil
+	if err == nil && refused != nil {
+		refuse(envs[p.stored:], results[p.stored:], refused)
+	}
 	return err
 }
 
-// stored books that the first n messages tried and not booked yet are in the stream.
-func (p *Publisher) stored(n int, envs []pulse.Envelope, results []pulse.Result) {
-	for _, i := range p.tried[p.booked : p.booked+n] {
-		p.last++
-		results[i] = pulse.Result{Outcome: pulse.Acked, Sequence: p.last}
+// refuse rejects the first of envs and withholds the others.
+func refuse(envs []pulse.Envelope, results []pulse.Result, why error) {
+	why = fmt.Errorf("natsbroker: event %s: %w: %w", envs[0].ID, pulse.ErrBroker, why)
+	results[0] = pulse.Result{Outcome: pulse.Rejected, Err: why}
+	for i := 1; i < len(results); i++ {
+		results[i] = pulse.Result{Outcome: pulse.Withheld, Err: fmt.Errorf("not tried after one that was refused: %w", why)}
+	}
+}
+
+// book notes that these are in the stream.
+func (p *Publisher) book(envs []pulse.Envelope) {
+	for i := range envs {
 		if envs[i].Position > p.high.Position {
 			p.high, p.blind = cursorOf(&envs[i]), false
 		}
 	}
-	p.booked += n
+	p.last += uint64(len(envs))
+	p.stored += len(envs)
 }
 
-// plain publishes one message after the other. It does not send the next one before the answer: behind a message that another
-// writer's took the place of, the next would find the sequence number it expects.
-func (p *Publisher) plain(ctx context.Context, cut <-chan struct{}, envs []pulse.Envelope, results []pulse.Result) error {
+// plain publishes one message after the other; refused tells why it ended before the last. It does not send the next one before the
+// answer: behind a message that another writer's took the place of, the next would find the sequence number it expects.
+func (p *Publisher) plain(ctx context.Context, cut <-chan struct{}, envs []pulse.Envelope) (refused, err error) {
 	m := &p.msgs[0]
 	for i := range envs {
-		if !p.prepare(m, envs, i, results) {
-			continue
+		if refused := p.prepare(m, &envs[i]); refused != nil {
+			return refused, nil
 		}
 		p.out.reset(p.broker.opts.Prefix, m)
 		p.out.set(headerExpected, strconv.FormatUint(p.last, 10))
 		p.out.msg.Reply = p.answers.reply(i)
 		if err := p.broker.nc.PublishMsg(&p.out.msg); err != nil {
-			return err
+			return nil, err
 		}
 		if err := p.await(ctx, cut, i, p.last+1); err != nil {
-			return err
+			return nil, err
 		}
-		p.stored(1, envs, results)
+		p.book(envs[i : i+1])
 	}
-	return nil
+	return nil, nil
 }
 
 // atomicFrom is the number of messages from which a batch is faster than one by one: where messages are staged in a file, that takes as
@@ -122,51 +137,53 @@ func (p *Publisher) atomicFrom() int {
 	return 10
 }
 
-// batches publishes atomic batches. While the server stores one the next is sent: it expects the sequence number that the one
-// before it leaves behind, and fails with it. Should another instance of the relay have come between, with just as many messages,
-// these are the same ones: both publish the log in its order from where the stream ends.
-func (p *Publisher) batches(ctx context.Context, cut <-chan struct{}, envs []pulse.Envelope, results []pulse.Result) error {
-	waiting := 0 // messages of the batch that was sent before
-	for at, k := 0, 0; at < len(envs) || waiting > 0; k++ {
-		n, sent := min(len(envs)-at, maxBatch), 0
-		if n > 0 {
-			var err error
-			if sent, err = p.send(k, p.last+uint64(waiting), envs[:at+n], at, results); err != nil {
-				return err
+// batches publishes atomic batches; refused tells why it ended before the last message. While the server stores one the next is sent: it
+// expects the sequence number that the one before it leaves behind, and fails with it. Should another instance of the relay have
+// come between, with just as many messages, these are the same ones: both publish the log in its order from where the stream ends.
+func (p *Publisher) batches(ctx context.Context, cut <-chan struct{}, envs []pulse.Envelope) (refused, err error) {
+	waiting := envs[:0] // the batch that was sent before
+	for k := 0; len(envs) > 0 || len(waiting) > 0; k++ {
+		n := 0
+		if len(envs) > 0 && refused == nil {
+			n, refused, err = p.send(k, p.last+uint64(len(waiting)), envs[:min(len(envs), maxBatch)])
+			if err != nil {
+				return nil, err
 			}
-			at += n
 		}
-		if waiting > 0 {
-			if err := p.await(ctx, cut, commitAnswer(k-1), p.last+uint64(waiting)); err != nil {
-				return err
+		if len(waiting) > 0 {
+			if err := p.await(ctx, cut, commitAnswer(k-1), p.last+uint64(len(waiting))); err != nil {
+				return nil, err
 			}
-			p.stored(waiting, envs, results)
+			p.book(waiting)
 		}
-		waiting = sent
+		if waiting = envs[:n]; n == 0 {
+			break
+		}
+		envs = envs[n:]
 	}
-	return nil
+	return refused, nil
 }
 
-// send sends the envelopes from index at on as batch k, behind the message with sequence number last, and returns how many they are without
-// the rejected ones. The server takes in each message while the next one is encoded; one is held back, so that the last one can
-// be told to be it.
-func (p *Publisher) send(k int, last uint64, envs []pulse.Envelope, at int, results []pulse.Result) (n int, err error) {
+// send sends envs as batch k behind the message with sequence number last, up to the first that cannot be published; it returns how many
+// these are. The server takes in each message while the next one is encoded; one is held back, so that the last one can be told
+// to be it.
+func (p *Publisher) send(k int, last uint64, envs []pulse.Envelope) (n int, refused, err error) {
 	id := uuid.NewString()
-	for i := at; i < len(envs); i++ {
-		if !p.prepare(&p.msgs[n%2], envs, i, results) {
+	for ; n < len(envs) && refused == nil; n++ {
+		if refused = p.prepare(&p.msgs[n%2], &envs[n]); refused != nil {
+			break
+		}
+		if n == 0 {
 			continue
 		}
-		if n++; n == 1 {
-			continue
-		}
-		if err := p.member(k, id, &p.msgs[n%2], n-1, last, false); err != nil {
-			return 0, err
+		if err := p.member(k, id, &p.msgs[(n-1)%2], n, last, false); err != nil {
+			return 0, nil, err
 		}
 	}
 	if n == 0 {
-		return 0, nil
+		return 0, refused, nil
 	}
-	return n, p.member(k, id, &p.msgs[(n-1)%2], n, last, true)
+	return n, refused, p.member(k, id, &p.msgs[(n-1)%2], n, last, true)
 }
 
 // The answers to batch k: to its first message, which says early that the server takes no batch, and to its last.

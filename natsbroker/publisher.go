@@ -28,8 +28,7 @@ type Publisher struct {
 	answers *answers     // nil until there is something to publish
 	msgs    [2]prepared  // reused
 	out     outgoing     // reused
-	tried   []int        // reused: which of the envelopes were not rejected
-	booked  int          // how many of these are in the stream
+	stored  int          // how many messages of the call under way are in the stream
 	ahead   pulse.Cursor // what high will be once everything encoded so far is there
 
 	synced bool   // last and high are known
@@ -63,8 +62,7 @@ func (p *Publisher) Last(ctx context.Context) (last pulse.Cursor, ok bool, err e
 	return p.high, !p.blind, nil
 }
 
-// PublishBatch publishes envs in order; see pulse.Publisher. A message that is too large or is no CloudEvent is Rejected and
-// holds up nobody. From the first message on whose outcome is Unknown, none is Acked.
+// PublishBatch publishes envs in order; see pulse.Publisher. A message that is too large or is no CloudEvent is Rejected.
 func (p *Publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -151,19 +149,17 @@ type prepared struct {
 	headers []cloudevents.Header
 }
 
-// prepare makes m the message of envs[i], or rejects what cannot be published.
-func (p *Publisher) prepare(m *prepared, envs []pulse.Envelope, i int, results []pulse.Result) (ok bool) {
-	m.env = &envs[i]
+// prepare makes m the message of env. The error is why it cannot be published.
+func (p *Publisher) prepare(m *prepared, env *pulse.Envelope) error {
+	m.env = env
 	if err := m.encode(p.ahead, p.limit); err != nil {
-		results[i] = pulse.Result{Outcome: pulse.Rejected, Err: fmt.Errorf("natsbroker: event %s: %w: %w", m.env.ID, pulse.ErrBroker, err)}
-		return false
+		return err
 	}
-	if m.env.Position > p.ahead.Position {
-		p.ahead = cursorOf(m.env)
+	if env.Position > p.ahead.Position {
+		p.ahead = cursorOf(env)
 	}
-	p.tried = append(p.tried, i)
-	p.sent = append(p.sent, m.env.ID)
-	return true
+	p.sent = append(p.sent, env.ID)
+	return nil
 }
 
 func cursorOf(env *pulse.Envelope) pulse.Cursor {

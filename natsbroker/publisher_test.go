@@ -86,7 +86,8 @@ func TestTwoWriters(t *testing.T) {
 	}
 }
 
-// One message that cannot be published holds up none of its batch.
+// A message that cannot be published is refused, one by one and in atomic batches, also behind the first: what is before it is published,
+// what is behind it comes again.
 func TestRejected(t *testing.T) {
 	b := embed(t, t.TempDir(), natsbroker.Options{})
 	p := b.Publisher()
@@ -98,21 +99,25 @@ func TestRejected(t *testing.T) {
 		"headers too large": func(e *pulse.Envelope) {
 			e.Extensions = []byte(`{"a":"` + strings.Repeat("ż", 12_000) + `"}`)
 		},
-		"too large as encoded": func(e *pulse.Envelope) {
-			e.Extensions = []byte(`{"a":"` + strings.Repeat("ż", 5_000) + `"}`)
-			e.Data = nil
-			e.Data = []byte(`"` + strings.Repeat("x", p.Capabilities().MaxBytes-e.Size()-2) + `"`)
-		},
 	} {
-		for _, n := range []int{1, 3, 40} {
+		for _, n := range []int{1, 3, 40, 2500} {
 			t.Run(fmt.Sprintf("%s of %d", name, n), func(t *testing.T) {
 				envs := events(next, n)
 				next += n
 				edit(&envs[n/2])
-				results := p.PublishBatch(t.Context(), envs)
-				if acked, _, rejected := outcomes(results); acked != n-1 || rejected != 1 || results[n/2].Outcome != pulse.Rejected {
-					t.Errorf("%d acked, %d rejected, the bad one %+v", acked, rejected, results[n/2])
+				for i, r := range p.PublishBatch(t.Context(), envs) {
+					want := pulse.Acked
+					switch {
+					case i == n/2:
+						want = pulse.Rejected
+					case i > n/2:
+						want = pulse.Withheld
+					}
+					if r.Outcome != want || (r.Outcome == pulse.Acked) != (r.Err == nil) {
+						t.Fatalf("message %d got outcome %d, want %d: %v", i, r.Outcome, want, r.Err)
+					}
 				}
+				publish(t, p, envs[n/2+1:])
 			})
 		}
 	}

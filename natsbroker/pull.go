@@ -14,8 +14,15 @@ import (
 
 const (
 	pullExpires  = 30 * time.Second
-	pullBeat     = 5 * time.Second // how often the server says that it still knows the pull
+	pullBeat     = 2 * time.Second // how often the server says that it still knows the pull
+	pullSilence  = 3 * pullBeat    // then it does not: the server that did is gone
 	keepInterval = 2 * time.Second
+
+	// A pull that reaches nobody is sent again: in a cluster the server that this is a connection to learns a little later of a consumer
+	// that is new, and for seconds there is nobody when one that has led it is lost.
+	pullPause    = 10 * time.Millisecond // before it is sent again, doubled each time
+	pullPauseMax = 250 * time.Millisecond
+	pullPatience = 10 * time.Second
 )
 
 // What the server is told of a message.
@@ -29,7 +36,7 @@ const (
 func (f *Feed) pull(limit int) error {
 	room := f.cfg.Window - len(f.open) - len(f.arrived) - f.pulled
 	n := min(limit, room)
-	if n < 1 || f.pulled > limit/2 {
+	if n < 1 || f.pulled > limit/2 || time.Now().Before(f.pullAfter) {
 		return nil
 	}
 	b := make([]byte, 0, 96)
@@ -70,7 +77,10 @@ func (f *Feed) arrive(m *nats.Msg) {
 		f.failLocked(fmt.Errorf("%w: messages got lost on their way: open again", pulse.ErrBroker))
 		return
 	}
-	f.delivered, f.lastReply = max(f.delivered, d.seq), d.reply
+	f.pullPause = 0
+	if f.lastReply = d.reply; d.seq > f.delivered {
+		f.delivered, f.deliveredAt = d.seq, d.at
+	}
 	f.arrived = append(f.arrived, arrival{msg: m, delivery: d})
 	f.signal()
 }
@@ -78,6 +88,9 @@ func (f *Feed) arrive(m *nats.Msg) {
 // status takes what the server says about pulls.
 func (f *Feed) status(m *nats.Msg) {
 	code, text := m.Header.Get("Status"), m.Header.Get("Description")
+	if code != "503" {
+		f.pullPause = 0
+	}
 	if code == "100" {
 		return
 	}
@@ -92,11 +105,32 @@ func (f *Feed) status(m *nats.Msg) {
 	case code == "409" && text == "Consumer Deleted":
 		f.failLocked(fmt.Errorf("%w: the consumer was deleted: another instance took over, or the stream is gone: open again", pulse.ErrBroker))
 	case code == "503":
-		f.failLocked(fmt.Errorf("%w: nobody answers for the consumer: it is gone, or JetStream is not running: open again", pulse.ErrBroker))
+		f.unheard()
+		return
 	default:
 		f.failLocked(fmt.Errorf("%w: the server refuses to deliver: %s %s", pulse.ErrBroker, code, text))
 	}
 	f.signal()
+}
+
+// unheard is for a pull that nobody took. Pulling again waits, each time longer, and while it does the keeper looks whether there is
+// still a consumer.
+func (f *Feed) unheard() {
+	if f.pullPause == 0 {
+		f.pullPause, f.unheardSince = pullPause, f.heard
+	}
+	if f.heard.Sub(f.unheardSince) > pullPatience {
+		f.failLocked(fmt.Errorf("%w: nobody answers for the consumer: JetStream is not running, or too few servers of the cluster are: open again", pulse.ErrBroker))
+		return
+	}
+	f.pullAfter = f.heard.Add(f.pullPause)
+	time.AfterFunc(f.pullPause, f.signal)
+	if f.pullPause = min(2*f.pullPause, pullPauseMax); f.pullPause == pullPauseMax {
+		select {
+		case f.look <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // answer tells the server something about a message. What cannot be sent comes again.
@@ -138,17 +172,24 @@ func (f *Feed) keep() {
 		select {
 		case <-t.C:
 			f.hold()
-			ctx, cancel := context.WithTimeout(context.Background(), keepInterval)
-			if err := f.check(ctx); err != nil {
-				f.fail(err)
-			}
-			cancel()
+			f.checkSoon()
+		case <-f.look:
+			f.checkSoon()
 		case <-f.stop:
 			return
 		case <-f.cut:
 			f.fail(fmt.Errorf("%w: the connection was lost: open again", pulse.ErrBroker))
 			return
 		}
+	}
+}
+
+// checkSoon ends the feed when what it has to deliver is gone.
+func (f *Feed) checkSoon() {
+	ctx, cancel := context.WithTimeout(context.Background(), keepInterval)
+	defer cancel()
+	if err := f.check(ctx); err != nil {
+		f.fail(err)
 	}
 }
 
@@ -169,7 +210,7 @@ func (f *Feed) hold() {
 	for i := range f.arrived {
 		say(&f.arrived[i].delivery)
 	}
-	if f.pulled > 0 && now.Sub(f.heard) > 3*pullBeat {
+	if f.pulled > 0 && now.Sub(f.heard) > pullSilence {
 		f.pulled = 0
 		f.signal()
 	}
@@ -192,6 +233,7 @@ func (f *Feed) Close() error {
 	}
 	close(f.stop)
 	f.keeper.Wait()
+	f.forget()
 	f.settle()
 	f.broker.leave(f, f.progress())
 	return nil
@@ -204,7 +246,10 @@ func (f *Feed) progress() *progress {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := &progress{stream: f.made, delivered: f.delivered, open: make(map[uint64]bool)}
+	if f.deliveredAt == 0 {
+		return f.ended // it came no further
+	}
+	p := &progress{stream: f.made, delivered: f.delivered, at: f.deliveredAt, open: make(map[uint64]bool)}
 	for _, d := range f.open {
 		p.open[d.seq] = true
 	}
@@ -217,7 +262,7 @@ func (f *Feed) progress() *progress {
 				p.open[seq] = true
 			}
 		}
-		p.delivered = before.delivered
+		p.delivered, p.at = before.delivered, before.at
 	}
 	return p
 }

@@ -87,20 +87,32 @@ func TestClusterLosesAServer(t *testing.T) {
 		publishUntil(t, p, events(at, 30))
 	}
 	<-stopped
-	f := open(t, b, pulse.FeedConfig{Ordered: true, Window: 2000})
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	var all []pulse.Message
-	for len(all) < 1000 {
-		msgs, err := f.Fetch(ctx, 500)
-		if err != nil {
-			t.Fatalf("after %d: %v", len(all), err)
-		}
-		all = append(all, msgs...)
-	}
+	all := readAll(t, b, 1000)
 	for i := range all {
 		if all[i].Position != pulse.Position(i+1) {
 			t.Fatalf("position %d came as number %d", all[i].Position, i+1)
 		}
 	}
+}
+
+// readAll reads n messages, from the first again when the feed ends.
+func readAll(t *testing.T, b *natsbroker.Broker, n int) (all []pulse.Message) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for len(all) < n {
+		f, err := b.Source().Open(ctx, pulse.FeedConfig{Subscription: "all", Ordered: true, Window: 2 * n})
+		for all = nil; err == nil && len(all) < n; {
+			var msgs []pulse.Message
+			msgs, err = f.Fetch(ctx, n)
+			all = append(all, msgs...)
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("after %d of %d messages: %v", len(all), n, err)
+		}
+		if f != nil {
+			f.Close()
+		}
+	}
+	return all
 }

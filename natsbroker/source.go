@@ -148,6 +148,7 @@ type slot struct {
 type progress struct {
 	stream    time.Time       // when the stream was made: sequence numbers of another mean nothing
 	delivered uint64          // the last sequence number delivered
+	at        uint64          // when its message was stored, in nanoseconds of the server: in a stream restored from an older copy it is another
 	open      map[uint64]bool // those not acknowledged
 }
 

@@ -15,41 +15,55 @@ import (
 	"github.com/edupulse-live/pulse"
 )
 
-// callTimeout is how long one question to the server may take.
-const callTimeout = 10 * time.Second
-
 // ensureStream returns the stream as it is, and makes it when it is gone.
 func (b *Broker) ensureStream(ctx context.Context) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	s, err := b.js.Stream(ctx, b.opts.Stream)
+	s, err := b.stream(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if s, err = b.js.CreateStream(ctx, b.streamConfig()); err == nil {
+		s, err = ask(ctx, b, func(ctx context.Context) (jetstream.Stream, error) { return b.js.CreateStream(ctx, b.streamConfig()) })
+		if err == nil {
 			err = b.awaitStream(ctx)
 		}
+	}
+	if why := b.shutOut.Load(); err != nil && why != nil {
+		err = *why
 	}
 	if err != nil {
 		return nil, failed("stream "+b.opts.Stream, err)
 	}
-	return s.CachedInfo(), nil
+	info := s.CachedInfo()
+	if info.Cluster != nil {
+		b.leader.Store(info.Cluster.Leader)
+	}
+	return info, nil
+}
+
+// stream looks at the stream.
+func (b *Broker) stream(ctx context.Context) (jetstream.Stream, error) {
+	return ask(ctx, b, func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, b.opts.Stream) })
 }
 
 // awaitStream waits until messages published here reach the new stream: in a cluster the server that this is a connection to learns
 // a little later that there is one. It asks with a message that no stream accepts, since it is for one of another name.
 func (b *Broker) awaitStream(ctx context.Context) error {
 	const pause = 10 * time.Millisecond
+	probing, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer b.publishing.add(end)()
 	probe := nats.NewMsg(b.opts.Prefix + ".probe")
 	probe.Header.Set(jetstream.ExpectedStreamHeader, b.opts.Stream+"-not-this-one")
 	for {
-		_, err := b.nc.RequestMsgWithContext(ctx, probe)
-		if !errors.Is(err, nats.ErrNoResponders) {
+		_, err := b.nc.RequestMsgWithContext(probing, probe)
+		switch {
+		case ctx.Err() != nil:
+			return errNoStream
+		case probing.Err() != nil:
+			return nil // this user may not publish everything: what it may not will be said then
+		case !errors.Is(err, nats.ErrNoResponders):
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return errNoStream
-		case <-time.After(pause):
-		}
+		sleep(ctx, pause)
 	}
 }
 
@@ -65,7 +79,7 @@ func (b *Broker) setUp(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if _, err = b.js.UpdateStream(ctx, *want); err != nil {
+	if _, err = ask(ctx, b, func(ctx context.Context) (jetstream.Stream, error) { return b.js.UpdateStream(ctx, *want) }); err != nil {
 		return failed("update stream "+b.opts.Stream, err)
 	}
 	return nil

@@ -69,14 +69,18 @@ func (s *Store) States(ctx context.Context) ([]pulse.SubscriptionState, error) {
 
 // moveBefore sets the cursor so that the event at start is the next.
 func (s *Store) moveBefore(tx *sql.Tx, name string, start pulse.Position) error {
+	var head pulse.Position
+	if err := tx.QueryRow(headSQL).Scan(&head); err != nil {
+		return err
+	}
 	cursor := pulse.Cursor{Epoch: s.epoch, Position: start - 1}
 	switch {
 	case start == pulse.Now:
-		if err := tx.QueryRow(headSQL).Scan(&cursor.Position); err != nil {
-			return err
-		}
+		cursor.Position = head
 	case start < pulse.Beginning:
 		return fmt.Errorf("%w: position %d is no place to start: use Now, Beginning or a position from 1", pulse.ErrInvalid, start)
+	case start > head+1:
+		return fmt.Errorf("%w: position %d lies beyond the next event, %d: use Now for what is emitted from now on, or a position up to there", pulse.ErrInvalid, start, head+1)
 	}
 	var commitment []byte
 	err := tx.QueryRow("SELECT commitment FROM events WHERE position = ?", cursor.Position).Scan(&commitment)

@@ -12,6 +12,7 @@ func registerChecks() []check {
 	return []check{
 		{"Register sets the cursor before start", registerStart},
 		{"Register from Now means after the present head", registerNow},
+		{"Register beyond the next event is an ErrInvalid and creates nothing", registerBeyond},
 		{"Register of an existing subscription returns what is stored and changes nothing", registerAgain},
 		{"Register keeps the source, and replaces that of an existing subscription", registerSource},
 		{"States returns all subscriptions by name", registerStates},
@@ -27,6 +28,7 @@ func controlChecks() []check {
 		{"Resume ends a pause", controlResume},
 		{"Replay starts a new generation before From, without deliveries", controlReplay},
 		{"Replay fences the writes of the lease taken before", controlReplayFences},
+		{"Replay from beyond the next event is an ErrInvalid and changes nothing", controlReplayBeyond},
 		{"Drop removes the subscription and all it left", controlDrop},
 		{"Control of one subscription leaves the others alone", controlOthers},
 		{"Control of an unknown subscription is an ErrNotFound", controlUnknown},
@@ -81,6 +83,25 @@ func registerNow(h *harness) {
 	if state := s.state("mailer"); state.Lag() != 1 {
 		h.Fatalf("lag is %d after one more event", state.Lag())
 	}
+}
+
+func registerBeyond(h *harness) {
+	s := h.subscriptions()
+	h.append(h.records(2)...) // without an Info: what is stored counts, whether it has its position yet or not
+	for _, start := range []pulse.Position{4, 1 << 40} {
+		_, err := s.Register(h.ctx, pulse.Registration{Name: "mailer", Start: start})
+		if !errors.Is(err, pulse.ErrInvalid) || !strings.Contains(err.Error(), "3") {
+			h.Fatalf("registered from %d in a log of 2: error is %v, want an ErrInvalid that tells the next position", start, err)
+		}
+	}
+	states, err := s.States(h.ctx)
+	h.ok(err)
+	if len(states) != 0 {
+		h.Fatalf("a refused Register left %+v", states)
+	}
+	s.register("mailer")
+	_, err = s.Register(h.ctx, pulse.Registration{Name: "mailer", Start: 9})
+	h.ok(err) // it exists: the start is not looked at
 }
 
 func registerAgain(h *harness) {
@@ -224,6 +245,30 @@ func controlReplay(h *harness) {
 		if lease.Generation != i+2 || lease.Unclean {
 			h.Fatalf("the lease after replay %d is %+v", i+1, lease)
 		}
+	}
+}
+
+func controlReplayBeyond(h *harness) {
+	s := h.subscriptions()
+	h.append(h.records(3)...)
+	h.info()
+	lease := s.register("mailer")
+	p := s.to(2)
+	p.Put = []pulse.DeliveryState{row(2, pulse.StatusRetry, "k")}
+	s.advance(lease, p)
+	before := s.state("mailer")
+	for _, from := range []pulse.Position{5, 1 << 40} {
+		if err := s.Control(h.ctx, "mailer", pulse.Control{Replay: &pulse.Replay{From: from}}); !errors.Is(err, pulse.ErrInvalid) {
+			h.Fatalf("replayed from %d in a log of 3: error is %v, want an ErrInvalid", from, err)
+		}
+	}
+	if after := s.state("mailer"); after != before {
+		h.Fatalf("a refused replay left\n     %+v\nwant %+v", after, before)
+	}
+	s.advance(lease, s.to(3))
+	h.ok(s.Control(h.ctx, "mailer", pulse.Control{Replay: &pulse.Replay{From: 4}}))
+	if state := s.state("mailer"); state.Cursor.Position != 3 {
+		h.Fatalf("replayed from the next event: %+v", state)
 	}
 }
 

@@ -57,6 +57,8 @@ func (m *mutant) cursor(name string) pulse.Position {
 	return 0
 }
 
+const beyondSentence = "Replay from beyond the next event is an ErrInvalid and changes nothing"
+
 func markBugs() []bug {
 	type all = map[pulse.Position]bool
 	return []bug{
@@ -246,6 +248,44 @@ func controlBugs() []bug {
 				return m.Store.Register(ctx, r)
 			}
 		}, []string{"Register from Now means after the present head"}},
+		{"a start beyond the log is taken for now", func(m *mutant) {
+			m.onRegister = func(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
+				state, err := m.Store.Register(ctx, r)
+				if errors.Is(err, pulse.ErrInvalid) && r.Start > 0 {
+					r.Start = pulse.Now
+					return m.Store.Register(ctx, r)
+				}
+				return state, err
+			}
+		}, []string{"Register beyond the next event is an ErrInvalid and creates nothing"}},
+		{"a start beyond the log is refused when it is there already", func(m *mutant) {
+			m.onRegister = func(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
+				state, err := m.Store.Register(ctx, r)
+				_ = m.Store.Control(ctx, r.Name, pulse.Control{Drop: true})
+				if _, refused := m.Store.Register(ctx, r); refused != nil {
+					return state, refused
+				}
+				return state, err
+			}
+		}, []string{"Register beyond the next event is an ErrInvalid and creates nothing"}},
+		{"a replay from beyond the log is taken for one from now", func(m *mutant) {
+			m.onControl = func(ctx context.Context, name string, c pulse.Control) error {
+				err := m.Store.Control(ctx, name, c)
+				if errors.Is(err, pulse.ErrInvalid) {
+					return m.Store.Control(ctx, name, pulse.Control{Replay: &pulse.Replay{From: 4}})
+				}
+				return err
+			}
+		}, []string{beyondSentence}},
+		{"a replay from beyond the log is refused when it has begun", func(m *mutant) {
+			m.onControl = func(ctx context.Context, name string, c pulse.Control) error {
+				err := m.Store.Control(ctx, name, c)
+				if errors.Is(err, pulse.ErrInvalid) {
+					_ = m.Store.Control(ctx, name, pulse.Control{Replay: &pulse.Replay{From: 4}})
+				}
+				return err
+			}
+		}, []string{beyondSentence}},
 		{"registering again starts again", func(m *mutant) {
 			m.onRegister = func(ctx context.Context, r pulse.Registration) (pulse.SubscriptionState, error) {
 				_ = m.Store.Control(ctx, r.Name, pulse.Control{Drop: true})

@@ -122,6 +122,25 @@ func TestServeSettings(t *testing.T) {
 	if err != nil || cfg.Broker.NATS.NKeyFile != "seed.nk" {
 		t.Errorf("nkey: %+v, %v", cfg.Broker.NATS, err)
 	}
+	cfg, err = serve(map[string]string{"PULSE_NATS_STREAM": "SCHOOL", "PULSE_NATS_PREFIX": "school.0"},
+		map[string]string{"broker": "nats://host", "nats-replicas": "3", "nats-max-age": "90m", "nats-max-bytes": "20GiB"})
+	o := cfg.Broker.NATS.options(nil)
+	if err != nil || o.Stream != "SCHOOL" || o.Prefix != "school.0" || o.Replicas != 3 || o.MaxAge != 90*time.Minute || o.MaxBytes != 20<<30 {
+		t.Errorf("stream: %+v, %v", o, err)
+	}
+}
+
+func TestParseBytes(t *testing.T) {
+	for in, want := range map[string]int64{"": 0, "1": 1, "512 MiB": 512 << 20, "1KiB": 1024, "2TiB": 2 << 40, "9223372036854775807": 1<<63 - 1} {
+		if got, err := parseBytes(in); err != nil || got != want {
+			t.Errorf("%q is %d, %v, want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"0", "-1", "1GB", "x", "MiB", "1.5GiB", "9007199254740992KiB", "9223372036854775808"} {
+		if got, err := parseBytes(in); err == nil {
+			t.Errorf("%q is %d, want an error", in, got)
+		}
+	}
 }
 
 func TestServeDefaults(t *testing.T) {
@@ -129,6 +148,9 @@ func TestServeDefaults(t *testing.T) {
 	cfg, err := LoadConfig(Inputs{Getenv: getenv(nil), Serve: true})
 	if err != nil || cfg.Broker.Kind != BrokerEmbedded || cfg.Listen != "127.0.0.1:8080" || cfg.Broker.NATS.Listen != "" {
 		t.Errorf("%+v, %v", cfg, err)
+	}
+	if o := cfg.Broker.NATS.options(nil); o.Stream != "PULSE" || o.Prefix != "pulse.0" || o.Replicas != 1 || o.MaxAge != 72*time.Hour || o.MaxBytes != 0 {
+		t.Errorf("stream: %+v", o)
 	}
 	cfg.Broker.NATS.Listen = "127.0.0.1:0"
 	if !cfg.Broker.ensureToken() || len(cfg.Broker.NATS.Token) < 26 {
@@ -192,6 +214,14 @@ func TestServeSettingsErrors(t *testing.T) {
 			flags: map[string]string{"broker": "nats://host", "nats-key": "key.pem"},
 			wants: []string{"flag --nats-key: has no nats-cert to go with it"},
 		},
+		"a stream that is none": {
+			flags: map[string]string{"nats-stream": "a.b", "nats-prefix": "Pulse.*", "nats-replicas": "3", "nats-max-age": "7d", "nats-max-bytes": "1GB"},
+			wants: []string{
+				`flag --nats-stream: "a.b" is no name`, `flag --nats-prefix: "Pulse.*" cannot begin`, `flag --nats-max-age: "7d" is no age`,
+				`flag --nats-max-bytes: "1GB" is no size`, "flag --nats-replicas: is for a cluster of NATS servers: the broker is embedded",
+			},
+		},
+		"too many copies": {flags: map[string]string{"nats-replicas": "6"}, wants: []string{`flag --nats-replicas: "6" is no number of copies`}},
 		"a broker that is none": {
 			flags: map[string]string{"broker": "kafka", "nats-user": "u"},
 			wants: []string{`flag --broker: "kafka" is no broker`},

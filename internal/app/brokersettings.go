@@ -22,22 +22,42 @@ func ServeSettings() []Setting {
 		return func(c *Config) *string { return field(&c.Broker.NATS) }
 	}
 	return []Setting{
-		{"broker", "PULSE_BROKER", BrokerEmbedded, "where to publish: embedded, nats://HOST:PORT[,…], log, none", func(c *Config, v string) error {
+		{"broker", "PULSE_BROKER", BrokerEmbedded, "`BROKER` to publish to: embedded, nats://HOST:PORT[,…], log, none", func(c *Config, v string) error {
 			spec, err := ParseBroker(v)
 			spec.NATS = c.Broker.NATS
 			c.Broker = spec
 			return err
 		}},
-		{"listen", "PULSE_LISTEN", DefaultListen, "address for /healthz, /readyz and /metrics", address(func(c *Config) *string { return &c.Listen })},
-		{"nats-listen", "PULSE_NATS_LISTEN", "", "address at which the embedded broker takes clients, who need a token", address(nats(func(n *NATSSpec) *string { return &n.Listen }))},
-		{"nats-token", "PULSE_NATS_TOKEN", "", "token to log in with; with nats-listen the one clients need", text(nats(func(n *NATSSpec) *string { return &n.Token }))},
-		{"nats-user", "PULSE_NATS_USER", "", "user to log in as", text(nats(func(n *NATSSpec) *string { return &n.User }))},
-		{"nats-password", "PULSE_NATS_PASSWORD", "", "password of the user; better a variable, other users of a machine can see flags", text(nats(func(n *NATSSpec) *string { return &n.Password }))},
-		{"nats-creds", "PULSE_NATS_CREDS", "", "file of credentials, a JWT with its key", text(nats(func(n *NATSSpec) *string { return &n.CredentialsFile }))},
-		{"nats-nkey", "PULSE_NATS_NKEY", "", "file with the seed of an NKey", text(nats(func(n *NATSSpec) *string { return &n.NKeyFile }))},
-		{"nats-ca", "PULSE_NATS_CA", "", "file of the certificates that servers are checked against", text(nats(func(n *NATSSpec) *string { return &n.CA }))},
-		{"nats-cert", "PULSE_NATS_CERT", "", "file of the certificate to show to servers", text(nats(func(n *NATSSpec) *string { return &n.Cert }))},
-		{"nats-key", "PULSE_NATS_KEY", "", "file of the key of that certificate", text(nats(func(n *NATSSpec) *string { return &n.KeyPEM }))},
+		{"listen", "PULSE_LISTEN", DefaultListen, "`ADDRESS` for /healthz, /readyz and /metrics", address(func(c *Config) *string { return &c.Listen })},
+		{"nats-listen", "PULSE_NATS_LISTEN", "", "`ADDRESS` at which the embedded broker takes clients, who need a token", address(nats(func(n *NATSSpec) *string { return &n.Listen }))},
+		{"nats-token", "PULSE_NATS_TOKEN", "", "`TOKEN` to log in with; with nats-listen the one clients need", text(nats(func(n *NATSSpec) *string { return &n.Token }))},
+		{"nats-user", "PULSE_NATS_USER", "", "`USER` to log in as", text(nats(func(n *NATSSpec) *string { return &n.User }))},
+		{"nats-password", "PULSE_NATS_PASSWORD", "", "`PASSWORD` of the user; better a variable, other users of a machine can see flags", text(nats(func(n *NATSSpec) *string { return &n.Password }))},
+		{"nats-creds", "PULSE_NATS_CREDS", "", "`FILE` of credentials, a JWT with its key", text(nats(func(n *NATSSpec) *string { return &n.CredentialsFile }))},
+		{"nats-nkey", "PULSE_NATS_NKEY", "", "`FILE` with the seed of an NKey", text(nats(func(n *NATSSpec) *string { return &n.NKeyFile }))},
+		{"nats-ca", "PULSE_NATS_CA", "", "`FILE` of the certificates that servers are checked against", text(nats(func(n *NATSSpec) *string { return &n.CA }))},
+		{"nats-cert", "PULSE_NATS_CERT", "", "`FILE` of the certificate to show to servers", text(nats(func(n *NATSSpec) *string { return &n.Cert }))},
+		{"nats-key", "PULSE_NATS_KEY", "", "`FILE` of the key of that certificate", text(nats(func(n *NATSSpec) *string { return &n.KeyPEM }))},
+		{"nats-stream", "PULSE_NATS_STREAM", "PULSE", "`NAME` of the stream; one for each store", func(c *Config, v string) error {
+			c.Broker.NATS.Stream = v
+			return parseStream(v)
+		}},
+		{"nats-prefix", "PULSE_NATS_PREFIX", "pulse.0", "`PREFIX` of the subjects; one for each store", func(c *Config, v string) error {
+			c.Broker.NATS.Prefix = v
+			return parsePrefix(v)
+		}},
+		{"nats-replicas", "PULSE_NATS_REPLICAS", "1", "`COPIES` of the stream in a cluster, 3 for three servers", func(c *Config, v string) (err error) {
+			c.Broker.NATS.Replicas, err = parseReplicas(v)
+			return err
+		}},
+		{"nats-max-age", "PULSE_NATS_MAX_AGE", "72h", "`AGE` at which messages leave the stream", func(c *Config, v string) (err error) {
+			c.Broker.NATS.MaxAge, err = parseAge(v)
+			return err
+		}},
+		{"nats-max-bytes", "PULSE_NATS_MAX_BYTES", "", "`SIZE` of the stream, such as 20GiB; when full it takes no more. Default: as it is", func(c *Config, v string) (err error) {
+			c.Broker.NATS.MaxBytes, err = parseBytes(v)
+			return err
+		}},
 	}
 }
 

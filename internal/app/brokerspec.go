@@ -5,12 +5,16 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math"
 	"net"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/natsbroker"
 )
 
@@ -28,6 +32,19 @@ type NATSSpec struct {
 	CA           string // file of the certificates that servers are checked against
 	Cert, KeyPEM string // files of the certificate this client shows, and of its key
 	TLS          *tls.Config
+
+	Stream, Prefix string        // name of the stream, and what its subjects begin with
+	Replicas       int           // copies of the stream in a cluster
+	MaxAge         time.Duration // how long messages are kept
+	MaxBytes       int64         // size of the stream; 0 leaves it
+}
+
+// options are those of the adapter.
+func (n *NATSSpec) options(logger *slog.Logger) natsbroker.Options {
+	return natsbroker.Options{
+		Auth: n.Auth, TLS: n.TLS, Listen: n.Listen, Log: logger,
+		Stream: n.Stream, Prefix: n.Prefix, Replicas: n.Replicas, MaxAge: n.MaxAge, MaxBytes: n.MaxBytes,
+	}
 }
 
 // Kinds of brokers.
@@ -97,6 +114,57 @@ func ParseBroker(v string) (BrokerSpec, error) {
 	return BrokerSpec{Kind: BrokerNATS, URL: v}, nil
 }
 
+// parseStream checks the name of a stream.
+func parseStream(v string) error {
+	if v == "" || strings.ContainsAny(v, " .*>/\\\t\r\n") {
+		return fmt.Errorf("%q is no name of a stream: use no space, '.', '*', '>', '/' and '\\'", v)
+	}
+	return nil
+}
+
+// parsePrefix checks what subjects begin with: it is made like the names of events.
+func parsePrefix(v string) error {
+	if err := pulse.ValidateName(v); err != nil {
+		return fmt.Errorf("%q cannot begin subjects: use words of a-z, 0-9, '_' and '-', joined by dots, such as school.0", v)
+	}
+	return nil
+}
+
+func parseReplicas(v string) (int, error) {
+	const most = 5 // that NATS takes
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > most {
+		return 0, fmt.Errorf("%q is no number of copies: give 1 to %d", v, most)
+	}
+	return n, nil
+}
+
+func parseAge(v string) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < time.Minute {
+		return 0, fmt.Errorf("%q is no age of messages: give a minute or more, such as 72h or 90m", v)
+	}
+	return d, nil
+}
+
+// parseBytes reads a size such as 20GiB; "" is 0.
+func parseBytes(v string) (int64, error) {
+	if v == "" {
+		return 0, nil
+	}
+	digits, shift := v, 0
+	for unit, n := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40} {
+		if rest, ok := strings.CutSuffix(v, unit); ok {
+			digits, shift = strings.TrimSpace(rest), n
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 1 || n > math.MaxInt64>>shift {
+		return 0, fmt.Errorf("%q is no size: give bytes, or a number with KiB, MiB, GiB or TiB", v)
+	}
+	return n << shift, nil
+}
+
 func isPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return err == nil && n <= 65535
@@ -124,6 +192,9 @@ func (s *BrokerSpec) problems(where func(setting string) string) []Problem {
 			if setting != "nats-token" || n.Listen == "" {
 				fault(setting, "is for a NATS server: the broker is %s", s.Kind)
 			}
+		}
+		if n.Replicas > 1 {
+			fault("nats-replicas", "is for a cluster of NATS servers: the broker is %s", s.Kind)
 		}
 		if n.Listen != "" && s.Kind != BrokerEmbedded {
 			fault("nats-listen", "is for the embedded broker: the broker is %s", s.Kind)

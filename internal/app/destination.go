@@ -16,7 +16,8 @@ import (
 type Destination struct {
 	Name      string
 	Publisher pulse.Publisher
-	URL       string // where clients connect to an embedded broker that listens, "" for others
+	Source    pulse.Source // nil for the log, from which nothing can be read
+	URL       string       // where clients connect to an embedded broker that listens, "" for others
 
 	close func() error
 }
@@ -27,11 +28,16 @@ func (d *Destination) Close() error { return d.close() }
 // EmbeddedDir is where the embedded broker keeps its data: beside the store.
 func (c *Config) EmbeddedDir() string { return c.Store.Path + ".nats" }
 
+// EmbeddedFor is the configuration of an embedded broker that belongs to the SQLite store at path, and opens no port.
+func EmbeddedFor(path string) Config {
+	return Config{Store: StoreSpec{KindSQLite, path}, Broker: BrokerSpec{Kind: BrokerEmbedded}}
+}
+
 // OpenDestination connects to the broker that cfg names, or starts it. An ErrInvalid needs a person, an ErrHeld means that another
 // process runs the embedded broker; after other errors it may be tried again.
 func OpenDestination(ctx context.Context, cfg *Config, logger *slog.Logger) (*Destination, error) {
 	spec := &cfg.Broker
-	opts := natsbroker.Options{Auth: spec.NATS.Auth, TLS: spec.NATS.TLS, Listen: spec.NATS.Listen, Log: logger}
+	opts := spec.NATS.options(logger)
 	var broker *natsbroker.Broker
 	var err error
 	switch spec.Kind {
@@ -47,7 +53,7 @@ func OpenDestination(ctx context.Context, cfg *Config, logger *slog.Logger) (*De
 	if err != nil {
 		return nil, err
 	}
-	d := &Destination{Name: spec.Destination(), Publisher: broker.Publisher(), close: broker.Close}
+	d := &Destination{Name: spec.Destination(), Publisher: broker.Publisher(), Source: broker.Source(), close: broker.Close}
 	if opts.Listen != "" {
 		d.URL = broker.URL()
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -92,7 +93,7 @@ func (d *doctor) store(ctx context.Context) {
 	if st, err := os.Stat(d.app.Config.Store.Path); err == nil {
 		size = ", " + showBytes(uint64(st.Size()))
 	}
-	d.found("store", OK, "%s opens%s, origin %s, %d events", d.app.Config.Store, size, info.Origin, info.Head)
+	d.found("store", OK, "%s opens%s, origin %s, %s", d.app.Config.Store, size, info.Origin, many(int64(info.Head), "event"))
 }
 
 func (d *doctor) space(context.Context) {
@@ -150,9 +151,10 @@ func (d *doctor) source(states []pulse.SubscriptionState, s *pulse.SubscriptionS
 
 // subscription tells the worst about a subscription first, and all of it.
 func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
-	check, parked := "subscription "+s.Name, "%d dead letters: pulse dead list %s"
-	if destination, ok := strings.CutPrefix(s.Name, pulse.RelayName("")); ok {
-		check, parked = "destination "+destination, "the broker refused %d events: pulse dead list %s"
+	check, parked, noun := "subscription "+s.Name, "%s: pulse dead list %s", "dead letter"
+	destination, relay := strings.CutPrefix(s.Name, pulse.RelayName(""))
+	if relay {
+		check, parked, noun = "destination "+destination, "the broker refused %s: pulse dead list %s", "event"
 	}
 	sound := true
 	say := func(v Verdict, format string, args ...any) {
@@ -162,8 +164,15 @@ func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
 	if why := d.diverged(ctx, s); why != "" {
 		say(Fail, "%s: the log was restored or replaced; replay the subscription from a position you trust, or restore the newer log", why)
 	}
-	if lag := s.Lag(); lag > warnLag {
-		say(Warn, "%d events behind: is it running, and fast enough?", lag)
+	idle := "nothing runs it: start the application that subscribes"
+	if relay {
+		idle = "nothing publishes: start pulse serve, or the application that does"
+	}
+	switch lag := s.Lag(); {
+	case lag > 0 && s.Holder == "" && !s.PausedUntil.After(time.Now()):
+		say(Warn, "%s behind, and %s", many(lag, "event"), idle)
+	case lag > warnLag:
+		say(Warn, "%s behind: is it fast enough?", many(lag, "event"))
 	}
 	switch {
 	case s.PausedUntil.Equal(pulse.Forever):
@@ -172,13 +181,13 @@ func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
 		say(Warn, "paused until %s (%s)", s.PausedUntil.UTC().Format(time.RFC3339), reasonOr(s.PauseReason))
 	}
 	if s.Blocked > 0 {
-		say(Warn, "%d keys are held up, %d deliveries wait behind them", s.Blocked, s.Waiting)
+		say(Warn, "%s held up, %d waiting behind", many(int64(s.Blocked), "key"), s.Waiting)
 	}
 	if s.Dead > 0 {
-		say(Warn, parked, s.Dead, s.Name)
+		say(Warn, parked, many(int64(s.Dead), noun), s.Name)
 	}
 	if sound {
-		d.found(check, OK, "%d events behind", s.Lag())
+		d.found(check, OK, "%s behind", many(s.Lag(), "event"))
 	}
 }
 
@@ -204,6 +213,14 @@ func reasonOr(reason string) string {
 		return "no reason given"
 	}
 	return reason
+}
+
+// many is a number of things.
+func many(n int64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return strconv.FormatInt(n, 10) + " " + thing + "s"
 }
 
 func showBytes(n uint64) string {

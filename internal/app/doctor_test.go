@@ -76,7 +76,19 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		sick sickStore
 		want string // one finding
 	}{
-		"sound": {sickStore{states: []pulse.SubscriptionState{handled(3)}}, "ok subscription mailer: 2 events behind"},
+		"sound": {
+			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Holder = "vm/1/a" })},
+			"ok subscription mailer: 2 events behind",
+		},
+		"nothing to do": {sickStore{states: []pulse.SubscriptionState{handled(n)}}, "ok subscription mailer: 0 events behind"},
+		"nobody runs it": {
+			sickStore{states: []pulse.SubscriptionState{handled(3)}},
+			"warn subscription mailer: 2 events behind, and nothing runs it: start the application",
+		},
+		"nobody publishes": {
+			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Name = "relay/nats" })},
+			"warn destination nats: 2 events behind, and nothing publishes: start pulse serve",
+		},
 		"cursor ahead of the log": {
 			sickStore{states: []pulse.SubscriptionState{handled(9)}},
 			"fail subscription mailer: it has handled up to position 9, but the log ends at 5: the log was restored",
@@ -90,8 +102,8 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			"fail subscription mailer: it has seen epoch 4, but the log is in epoch 2",
 		},
 		"far behind": {
-			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Head = 20_003 })},
-			"warn subscription mailer: 20000 events behind",
+			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Head, s.Holder = 20_003, "vm/1/a" })},
+			"warn subscription mailer: 20000 events behind: is it fast enough?",
 		},
 		"paused": {
 			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.PausedUntil, s.PauseReason = pulse.Forever, "move" })},
@@ -103,7 +115,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		},
 		"blocked": {
 			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Blocked, s.Waiting = 2, 7 })},
-			"warn subscription mailer: 2 keys are held up, 7 deliveries wait behind them",
+			"warn subscription mailer: 2 keys held up, 7 waiting behind",
 		},
 		"dead letters": {
 			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Dead = 4 })},

@@ -50,8 +50,8 @@ func TestDoctorDestinations(t *testing.T) {
 		"ok subscription mailer: 0 events behind",
 		"warn subscription mailer: it reads from the destination kafka, to which nothing is published: run pulse serve, or Publish in an application",
 		"warn destination nats: paused (the broker moves): pulse subscription resume relay/nats",
-		"warn destination nats: 1 keys are held up, 0 deliveries wait behind them",
-		"warn destination nats: the broker refused 1 events: pulse dead list relay/nats",
+		"warn destination nats: 1 key held up, 0 waiting behind",
+		"warn destination nats: the broker refused 1 event: pulse dead list relay/nats",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -26,7 +26,7 @@ func (d *doctor) sequence(ctx context.Context) {
 		return
 	}
 	spans := [][2]pulse.Position{{0, d.info.Head}}
-	what := fmt.Sprintf("all %d events", d.info.Head)
+	what := "all " + many(int64(d.info.Head), "event")
 	if d.info.Head > oldestChecked+newestChecked {
 		spans = [][2]pulse.Position{{0, oldestChecked}, {d.info.Head - newestChecked, d.info.Head}}
 		what = fmt.Sprintf("the oldest %d and the newest %d events", oldestChecked, newestChecked)

@@ -28,8 +28,12 @@ type ServeOptions struct {
 const (
 	retryFirst   = 250 * time.Millisecond // wait before connecting to the broker again, doubled up to retryMost
 	retryMost    = 5 * time.Second
+	remindAfter  = 5 * time.Minute // until the log says again that there is still no connection
 	lastRequests = 2 * time.Second // for HTTP requests under way in the end
 )
+
+// errStandby is why a process has no broker when another one runs that.
+var errStandby = errors.New("another process runs the embedded broker, this one takes over when that ends")
 
 // Serve publishes what is in the store to the broker and answers for it over HTTP, until ctx ends. Then it finishes what is under
 // way and returns nil. A broker that cannot be reached, in the beginning or later, is waited for.
@@ -135,7 +139,11 @@ func (s *server) run(ctx context.Context) (err error) {
 			s.opts.Token(d.URL, s.cfg.Broker.NATS.Token)
 		}
 	}
-	return s.app.Bus.Run(ctx)
+	err = s.app.Bus.Run(ctx)
+	if errors.Is(err, pulse.ErrDiverged) && s.cfg.Broker.Kind == BrokerNATS {
+		err = fmt.Errorf("%w. If another store publishes there, give each a stream and subjects of its own by --nats-stream and --nats-prefix", err)
+	}
+	return err
 }
 
 // connect connects to the broker, however long it takes. It returns nil when ctx ends before.
@@ -144,7 +152,7 @@ func (s *server) connect(ctx context.Context) (*Destination, error) {
 	if open == nil {
 		open = func(ctx context.Context) (*Destination, error) { return OpenDestination(ctx, &s.cfg, s.log) }
 	}
-	name, told := s.cfg.Broker.Destination(), ""
+	name, told, toldAt := s.cfg.Broker.Destination(), "", time.Time{}
 	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
 		d, err := open(ctx)
 		switch {
@@ -155,14 +163,22 @@ func (s *server) connect(ctx context.Context) (*Destination, error) {
 		case permanent(err):
 			return nil, err
 		}
+		held := errors.Is(err, pulse.ErrHeld)
+		if held {
+			err = errStandby
+		}
 		s.health.Connection(name, err)
-		switch held := errors.Is(err, pulse.ErrHeld); {
-		case held && told != err.Error():
+		again := told == err.Error() && time.Since(toldAt) < remindAfter
+		switch {
+		case again:
+		case held:
 			s.log.Info("pulse: another process runs the embedded broker, this one stands by")
-		case told != err.Error():
+		default:
 			s.log.Warn("pulse: no connection to the broker, trying on", "broker", s.cfg.Broker.String(), "error", err)
 		}
-		told = err.Error()
+		if !again {
+			told, toldAt = err.Error(), time.Now()
+		}
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:

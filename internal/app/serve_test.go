@@ -411,7 +411,7 @@ func TestServeEmbedded(t *testing.T) {
 		t.Errorf("%d messages", messages)
 	}
 	second := serve(t, cfg, opts)
-	second.awaitState(t, 200, health.Standby, "another server uses the directory")
+	second.awaitState(t, 200, health.Standby, "another process runs the embedded broker")
 	if err := first.end(); err != nil {
 		t.Error(err)
 	}
@@ -441,4 +441,27 @@ func count(t *testing.T, url, token string, want uint64) uint64 {
 		}
 	}
 	return 0
+}
+
+// TestServeTwoStoresOnOneServer: a stream has one store; the error says how each gets its own.
+func TestServeTwoStoresOnOneServer(t *testing.T) {
+	srv := natsServer(t, &natsserver.Options{})
+	cfg := Config{Broker: BrokerSpec{Kind: BrokerNATS, URL: srv.ClientURL()}}
+	first := serve(t, cfg, ServeOptions{})
+	first.emit(t, 3)
+	if n := count(t, srv.ClientURL(), "", 3); n != 3 {
+		t.Fatalf("%d messages", n)
+	}
+	second := serve(t, cfg, ServeOptions{})
+	second.await(t, "the end", func() bool { return len(second.ended) > 0 })
+	if err := second.end(); !errors.Is(err, pulse.ErrDiverged) || !strings.Contains(err.Error(), "--nats-stream and --nats-prefix") {
+		t.Errorf("error is %v", err)
+	}
+	cfg.Broker.NATS.Stream, cfg.Broker.NATS.Prefix = "OTHER", "other.0"
+	third := serve(t, cfg, ServeOptions{})
+	third.emit(t, 1)
+	third.awaitState(t, 200, health.Running, "")
+	if err := first.end(); err != nil {
+		t.Error(err)
+	}
 }

@@ -1,11 +1,12 @@
-// Package bench measures a store and a bus over it on this machine, next to what the database does without them, in the
-// same run: the numbers to compare are the ratios.
+// Package bench measures a store, a broker and a bus over them on this machine, next to what the database and the client of the
+// broker do without them, in the same run: the numbers to compare are the ratios.
 package bench
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -23,16 +24,18 @@ type Store interface {
 	Close() error
 }
 
-// Options say what to measure. Open and Path are required.
+// Options say what to measure. Open, Broker and Path are required.
 type Options struct {
-	Path    string                                                // a file that does not exist; files beside it get its name with a suffix
-	Open    func(ctx context.Context, path string) (Store, error) // opens an SQLite store, and creates it
-	Only    []string                                              // sections; nil for all
-	Rounds  int                                                   // how often what is compared is measured; default 3
-	Time    time.Duration                                         // of one measurement; default 3 seconds
-	Waiting int                                                   // events that wait for a stalled subscription; default 1,000,000
-	Keep    bool                                                  // leave the files
-	Say     func(format string, args ...any)                      // progress; nil for silence
+	Path    string                                                  // a file that does not exist; files beside it get its name with a suffix
+	Open    func(ctx context.Context, path string) (Store, error)   // opens an SQLite store, and creates it
+	Broker  func(ctx context.Context, path string) (*Broker, error) // starts an embedded NATS server with its data beside path, and connects to it
+	Only    []string                                                // sections; nil for all
+	Rounds  int                                                     // how often what is compared is measured; default 3
+	Time    time.Duration                                           // of one measurement; default 3 seconds
+	Waiting int                                                     // events that wait for a stalled subscription, and for a broker that is down; default 1,000,000
+	Backlog int                                                     // events that wait for the relay; default 500,000
+	Keep    bool                                                    // leave the files
+	Say     func(format string, args ...any)                        // progress; nil for silence
 }
 
 // The sections, in the order in which they run.
@@ -42,11 +45,14 @@ const (
 	SectionHandle  = "handle"
 	SectionLatency = "latency"
 	SectionStalled = "stalled"
+	SectionRelay   = "relay"
+	SectionBroker  = "broker"
+	SectionDown    = "down"
 )
 
 // Sections lists the sections.
 func Sections() []string {
-	return []string{SectionStart, SectionEmit, SectionHandle, SectionLatency, SectionStalled}
+	return []string{SectionStart, SectionEmit, SectionHandle, SectionLatency, SectionStalled, SectionRelay, SectionBroker, SectionDown}
 }
 
 // Report is what was measured; nil for sections that were left out.
@@ -56,6 +62,9 @@ type Report struct {
 	Handle  *Handle  `json:"handle,omitempty"`
 	Latency *Latency `json:"latency,omitempty"`
 	Stalled *Stalled `json:"stalled,omitempty"`
+	Relay   *Relay   `json:"relay,omitempty"`
+	Broker  *Latency `json:"broker,omitempty"`
+	Down    *Down    `json:"down,omitempty"`
 }
 
 // Run measures.
@@ -75,6 +84,9 @@ func Run(ctx context.Context, opts Options) (*Report, error) {
 		{SectionHandle, func(ctx context.Context) (err error) { report.Handle, err = b.handle(ctx); return err }},
 		{SectionLatency, func(ctx context.Context) (err error) { report.Latency, err = b.latency(ctx); return err }},
 		{SectionStalled, func(ctx context.Context) (err error) { report.Stalled, err = b.stalled(ctx); return err }},
+		{SectionRelay, func(ctx context.Context) (err error) { report.Relay, err = b.relay(ctx); return err }},
+		{SectionBroker, func(ctx context.Context) (err error) { report.Broker, err = b.throughBroker(ctx); return err }},
+		{SectionDown, func(ctx context.Context) (err error) { report.Down, err = b.down(ctx); return err }},
 	} {
 		if opts.Only != nil && !slices.Contains(opts.Only, section.name) {
 			continue
@@ -96,6 +108,9 @@ func (o *Options) complete() error {
 	if _, err := os.Stat(o.Path); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: %s exists: give a path where nothing is yet, so that nothing of yours is measured or removed", pulse.ErrInvalid, o.Path)
 	}
+	if o.Rounds < 0 || o.Time < 0 || o.Waiting < 0 || o.Backlog < 0 {
+		return fmt.Errorf("%w: rounds, times and numbers of events cannot be negative", pulse.ErrInvalid)
+	}
 	if o.Rounds == 0 {
 		o.Rounds = 3
 	}
@@ -104,6 +119,9 @@ func (o *Options) complete() error {
 	}
 	if o.Waiting == 0 {
 		o.Waiting = 1_000_000
+	}
+	if o.Backlog == 0 {
+		o.Backlog = 500_000
 	}
 	if o.Say == nil {
 		o.Say = func(string, ...any) {}
@@ -115,16 +133,22 @@ func (o *Options) complete() error {
 type bench struct {
 	Options
 	files int
+	dirs  []string // of brokers
 }
 
 // fresh opens a new store and a bus over it. close closes both and removes the file.
 func (b *bench) fresh(ctx context.Context) (bus *pulse.Bus, close func() error, err error) {
+	return b.freshOn(ctx, nil)
+}
+
+// freshOn is fresh with a logger for the bus; nil for the usual one.
+func (b *bench) freshOn(ctx context.Context, logger *slog.Logger) (bus *pulse.Bus, close func() error, err error) {
 	path := b.file()
 	store, err := b.Open(ctx, path)
 	if err != nil {
 		return nil, nil, err
 	}
-	bus, err = pulse.New(store, &pulse.Options{Source: "/bench"})
+	bus, err = pulse.New(store, &pulse.Options{Source: "/bench", Logger: logger})
 	if err != nil {
 		return nil, nil, errors.Join(err, store.Close())
 	}
@@ -155,6 +179,15 @@ func (b *bench) clean() {
 	for n := b.files; n > 0; n-- {
 		b.files = n - 1
 		b.remove(b.file())
+	}
+	for _, dir := range b.dirs {
+		b.removeDir(dir)
+	}
+}
+
+func (b *bench) removeDir(dir string) {
+	if !b.Keep {
+		_ = os.RemoveAll(dir) // what is not there need not be removed
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/natsbroker"
 	"github.com/edupulse-live/pulse/sqlitestore"
 )
 
@@ -22,11 +24,20 @@ func openSQLite(ctx context.Context, path string) (Store, error) {
 	return sqlitestore.Open(ctx, path, nil)
 }
 
+func embedNATS(ctx context.Context, path string) (*Broker, error) {
+	dir := path + ".nats"
+	b, err := natsbroker.Embed(ctx, dir, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &Broker{Dir: dir, Publisher: b.Publisher(), Source: b.Source(), Close: b.Close}, nil
+}
+
 // TestRun measures a little of everything: each number is there, makes sense, and nothing is left behind.
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
 	report, err := Run(t.Context(), Options{
-		Path: filepath.Join(dir, "bench.db"), Open: openSQLite, Rounds: 1, Time: 50 * time.Millisecond, Waiting: 3000,
+		Path: filepath.Join(dir, "bench.db"), Open: openSQLite, Broker: embedNATS, Rounds: 1, Time: 50 * time.Millisecond, Waiting: 3000, Backlog: 2500,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +56,11 @@ func TestRun(t *testing.T) {
 		SectionHandle:  {"events", "per_second"},
 		SectionLatency: {"rate_per_second", "events", "p50_ms", "p99_ms", "max_ms"},
 		SectionStalled: {"waiting", "rss_before_mib", "rss_after_mib", "normal_per_second", "stalled_per_second", "ratio"},
+		SectionRelay:   {"events", "per_second", "client_per_second", "read_per_second", "ratio"},
+		SectionBroker:  {"rate_per_second", "events", "p50_ms", "p99_ms", "max_ms"},
+		SectionDown: {
+			"waiting", "rss_before_mib", "rss_after_mib", "normal_per_second", "down_per_second", "ratio", "catch_up_seconds", "catch_up_per_second",
+		},
 	} {
 		for _, name := range names {
 			if fields[section][name] <= 0 {
@@ -58,11 +74,26 @@ func TestRun(t *testing.T) {
 	if e := report.Emit; e.Ratio != e.PerSecond/e.RawPerSecond {
 		t.Errorf("of one round the ratio is %v of %v and %v", e.Ratio, e.PerSecond, e.RawPerSecond)
 	}
+	if n := report.Relay.Events; n < 2500 {
+		t.Errorf("%d events waited for the relay, want 2500", n)
+	}
+	if r := report.Relay; r.Ratio != r.PerSecond/min(r.ClientPerSecond, r.ReadPerSecond) {
+		t.Errorf("of one round the ratio is %v of %v to the slower of %v and %v", r.Ratio, r.PerSecond, r.ClientPerSecond, r.ReadPerSecond)
+	}
+	if n := report.Down.Waiting; n < 3000 {
+		t.Errorf("%d events waited for the broker that was down, want 3000", n)
+	}
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	for _, line := range report.Lines() {
+	lines := report.Lines()
+	for _, section := range Sections() {
+		if !slices.ContainsFunc(lines, func(l Line) bool { return l.Section == section }) {
+			t.Errorf("section %s has no line for people", section)
+		}
+	}
+	for _, line := range lines {
 		if line.Value == "" || strings.Contains(line.Value, "%!") {
 			t.Errorf("line %+v", line)
 		}
@@ -91,6 +122,7 @@ func TestRefuses(t *testing.T) {
 	for name, opts := range map[string]Options{
 		"existing file":   {Path: existing, Open: openSQLite},
 		"unknown section": {Path: existing + "x", Open: openSQLite, Only: []string{"speed"}},
+		"less than none":  {Path: existing + "x", Open: openSQLite, Backlog: -1},
 	} {
 		if _, err := Run(t.Context(), opts); !errors.Is(err, pulse.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)

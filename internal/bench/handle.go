@@ -81,11 +81,20 @@ func (b *bench) latency(ctx context.Context) (*Latency, error) {
 		return nil, err
 	}
 	defer done() //nolint:errcheck // what was measured is measured
+	l, err := b.measureLatency(ctx, bus)
+	if err == nil {
+		b.Say("latency of %d events at %d/s: p50 %.2f ms, p99 %.2f ms", l.Events, l.Rate, l.P50, l.P99)
+	}
+	return l, err
+}
+
+// measureLatency is the latency of a subscription with these options.
+func (b *bench) measureLatency(ctx context.Context, bus *pulse.Bus, opts ...pulse.SubscribeOption) (*Latency, error) {
 	var watch stopwatch
-	if err := bus.Subscribe("bench", pulse.Ordered(), pulse.On(watch.handle)); err != nil {
+	if err := bus.Subscribe("bench", append(opts, pulse.Ordered(), pulse.On(watch.handle))...); err != nil {
 		return nil, err
 	}
-	err = running(ctx, bus, func() error {
+	err := running(ctx, bus, func() error {
 		if err := steady(ctx, bus, latencyRate, time.Duration(b.Rounds)*b.Time); err != nil {
 			return err
 		}
@@ -96,9 +105,7 @@ func (b *bench) latency(ctx context.Context) (*Latency, error) {
 	}
 	slices.Sort(watch.ms)
 	n := len(watch.ms)
-	l := &Latency{latencyRate, n, watch.ms[n/2], watch.ms[n*99/100], watch.ms[n-1]}
-	b.Say("latency of %d events at %d/s: p50 %.2f ms, p99 %.2f ms", n, latencyRate, l.P50, l.P99)
-	return l, nil
+	return &Latency{latencyRate, n, watch.ms[n/2], watch.ms[n*99/100], watch.ms[n-1]}, nil
 }
 
 // running runs the bus while fn runs.

@@ -32,5 +32,30 @@ func (r *Report) Lines() []Line {
 		add(SectionStalled, "emitting without it", "%.0f/s", s.NormalPerSec)
 		add(SectionStalled, "ratio", "%.2f", s.Ratio)
 	}
+	return append(lines, r.brokerLines()...)
+}
+
+// brokerLines are those of the sections with a broker.
+func (r *Report) brokerLines() []Line {
+	var lines []Line
+	add := func(section, measure, format string, args ...any) {
+		lines = append(lines, Line{section, measure, fmt.Sprintf(format, args...)})
+	}
+	if s := r.Relay; s != nil {
+		add(SectionRelay, fmt.Sprintf("%d waiting events, published by the relay", s.Events), "%.0f/s", s.PerSecond)
+		add(SectionRelay, fmt.Sprintf("the NATS client alone, %d such messages in a batch", clientBatch), "%.0f/s", s.ClientPerSecond)
+		add(SectionRelay, "reading and encoding the same events alone", "%.0f/s", s.ReadPerSecond)
+		add(SectionRelay, "ratio to the slower of the two", "%.2f", s.Ratio)
+	}
+	if l := r.Broker; l != nil {
+		add(SectionBroker, fmt.Sprintf("Emit to handler, published, at %d/s, %d events", l.Rate, l.Events), "p50 %.2f ms, p99 %.2f ms", l.P50, l.P99)
+	}
+	if d := r.Down; d != nil {
+		add(SectionDown, fmt.Sprintf("%d events waiting for a broker that is down", d.Waiting), "%.0f MiB, grown by %.0f MiB", d.RSSAfter, d.RSSGrowth)
+		add(SectionDown, "emitting meanwhile", "%.0f/s", d.DownPerSec)
+		add(SectionDown, "emitting with nowhere to publish", "%.0f/s", d.NormalPerSec)
+		add(SectionDown, "ratio", "%.2f", d.Ratio)
+		add(SectionDown, "the broker is up again: all published after", "%.1f s, %.0f/s", d.CatchUpSeconds, d.CatchUpPerSec)
+	}
 	return lines
 }

@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -19,8 +21,13 @@ const (
 	yearData = "pulse-demo-oulad"
 )
 
+// yearMemory is where the year begins to collect garbage sooner. The caches of the embedded broker come and go with what the handler
+// has yet to read; without a limit as much again would lie about uncollected.
+const yearMemory = 200 << 20
+
 type demoOptions struct {
 	data     string
+	broker   string
 	dataset  string
 	rate     float64
 	events   int
@@ -33,18 +40,26 @@ func newDemoCommand(env *environment) *cobra.Command {
 		Use:   "demo",
 		Short: "Play a small learning platform, or a real year of a large one",
 		Long: `Demo plays a small learning platform on a store of its own: teachers publish, students enrol, submit quizzes and
-earn badges. It shows what is emitted (→) and what four stand-in side effects make of it: handled (✓), failed and
-tried again (↻), given up (✗). Ctrl-C ends it; while it runs, look at it with the other commands.
+earn badges. It shows what is emitted (→), published to the broker (⇢), and what four stand-in side effects make of
+it: handled (✓), failed and tried again (↻), given up (✗). Ctrl-C ends it; while it runs, look at it with the other
+commands.
+
+The broker is a NATS server inside this process, with its data beside the store (pulse.db.nats), and side effects are
+handled from it. With --broker none nothing is published: they are handled from the log. It may be the one this time
+and the other the next time, on the same --data: what is not handled yet comes the new way. PULSE_BROKER does
+not count here: a demo publishes nowhere else.
 
 With --oulad it replays a real year: the Open University Learning Analytics dataset (Kuzilek, Hlosta and Zdrahal, 2017, CC BY
-4.0), of which DIR holds the tables as gzip CSV, without studentVle. Every event is emitted, handled in order by one
-transactional subscription, and counted afterwards by what the handler did, not by what the bus says. Killed at any moment
-and started again on the same --data it ends with the same counts. People appear under pseudonyms made with a
-secret that is forgotten when the run ends well; their gender, region and so on are left out.
+4.0), of which DIR holds the tables as gzip CSV, without studentVle. Every event is emitted, published, handled in order by
+one transactional subscription, and counted afterwards by what the handler did, not by what the bus says; published are those
+that the broker has acknowledged. Killed at any moment and started again on the same --data it ends with the same counts.
+People appear under pseudonyms made with a secret that is forgotten when the run ends well; their gender, region and so on
+are left out.
 
 Its time runs from the first emit to the last commit of the handler, its latency from the call of Emit to that commit.`,
 		Example: `  pulse demo
   pulse demo --rate 200 --duration 10s
+  pulse demo --broker none
   pulse demo --oulad ./oulad --data /tmp/year --json`,
 		Args: positional(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -58,7 +73,8 @@ Its time runs from the first emit to the last commit of the handler, its latency
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&opts.data, "data", "", fmt.Sprintf("`directory` for the store, created when there is none (default %q, with --oulad %q)", demoData, yearData))
+	flags.StringVar(&opts.data, "data", "", fmt.Sprintf("`directory` for the store and the broker, created when there is none (default %q, with --oulad %q)", demoData, yearData))
+	flags.StringVar(&opts.broker, "broker", app.BrokerEmbedded, "where to publish: `embedded`, or none")
 	flags.StringVar(&opts.dataset, "oulad", "", "replay the year in this `directory`")
 	flags.Float64Var(&opts.rate, "rate", 20, "events per second that people cause; 0 for as many as possible, the default with --oulad")
 	flags.IntVar(&opts.events, "events", 0, "stop after this `number` of events")
@@ -71,6 +87,8 @@ func (o *demoOptions) check(cmd *cobra.Command) error {
 	switch {
 	case changed("store"):
 		return usagef("the demo has a store of its own: name its directory by --data")
+	case o.broker != app.BrokerEmbedded && o.broker != app.BrokerNone:
+		return usagef("--broker of a demo is embedded, a broker of its own, or none: for others there is pulse serve")
 	case o.rate < 0:
 		return usagef("--rate %g is negative: give 0 for as fast as possible", o.rate)
 	case o.events < 0 || o.duration < 0:
@@ -102,13 +120,30 @@ func openDemoStore(ctx context.Context, path string) (demo.Store, error) {
 	return store, nil
 }
 
+// demoBroker opens the broker of a demo; nil for none.
+func (o *demoOptions) demoBroker(logger *slog.Logger) demo.BrokerOpener {
+	if o.broker == app.BrokerNone {
+		return nil
+	}
+	return func(ctx context.Context, store string) (*demo.Broker, error) {
+		cfg := app.EmbeddedFor(store)
+		d, err := app.OpenDestination(ctx, &cfg, logger)
+		if err != nil {
+			return nil, err
+		}
+		return &demo.Broker{Destination: d.Name, Publisher: d.Publisher, Source: d.Source, Close: d.Close}, nil
+	}
+}
+
 func (env *environment) demoLive(cmd *cobra.Command, opts demoOptions) error {
 	cfg, err := env.config(cmd)
 	if err != nil {
 		return err
 	}
+	logger := env.logger(cfg)
 	live := demo.LiveOptions{
-		Data: opts.data, Open: openDemoStore, Rate: opts.rate, Events: opts.events, Duration: opts.duration, Logger: env.logger(cfg),
+		Data: opts.data, Open: openDemoStore, Broker: opts.demoBroker(logger),
+		Rate: opts.rate, Events: opts.events, Duration: opts.duration, Logger: logger,
 	}
 	if !env.json {
 		live.View, live.Colour = env.stdout, env.stdoutTerminal && env.getenv("NO_COLOR") == ""
@@ -121,17 +156,21 @@ func (env *environment) demoLive(cmd *cobra.Command, opts demoOptions) error {
 	if env.json {
 		return env.printJSON(s)
 	}
-	return env.printf("%s", showSummary(s))
+	return env.printf("%s", showSummary(s, live.Broker != nil))
 }
 
 // showSummary says what happened and what to look at next.
-func showSummary(s *demo.Summary) string {
+func showSummary(s *demo.Summary, broker bool) string {
 	var b strings.Builder
 	handled := 0
 	for _, n := range s.Handled {
 		handled += n
 	}
-	fmt.Fprintf(&b, "\n%s in %.1f s, handled %d times; %s, %s\n\n", count(s.Emitted, "event"), s.Seconds, handled,
+	published := ""
+	if broker {
+		published = fmt.Sprintf(", %d published", s.Published)
+	}
+	fmt.Fprintf(&b, "\n%s in %.1f s%s, handled %d times; %s, %s\n\n", count(s.Emitted, "event"), s.Seconds, published, handled,
 		strings.Replace(count(s.Retries, "retry"), "retrys", "retries", 1), count(s.Dead, "dead letter"))
 	store := " --store sqlite:" + s.Store
 	fmt.Fprintln(&b, "Try next:")
@@ -143,6 +182,9 @@ func showSummary(s *demo.Summary) string {
 	if s.Dead > 0 {
 		fmt.Fprintln(&b, "  pulse dead list"+store)
 	}
+	if broker {
+		fmt.Fprintln(&b, "  pulse serve"+store+" --nats-listen 127.0.0.1:4222   # read the broker with any NATS client")
+	}
 	return b.String()
 }
 
@@ -151,9 +193,15 @@ func (env *environment) demoYear(cmd *cobra.Command, opts demoOptions) error {
 	if err != nil {
 		return err
 	}
-	year := demo.YearOptions{Dataset: opts.dataset, Data: opts.data, Open: openDemoStore, Rate: opts.rate, Logger: env.logger(cfg)}
+	logger := env.logger(cfg)
+	year := demo.YearOptions{
+		Dataset: opts.dataset, Data: opts.data, Open: openDemoStore, Broker: opts.demoBroker(logger), Rate: opts.rate, Logger: logger,
+	}
 	if env.stderrTerminal {
-		year.Progress = env.yearProgress()
+		year.Progress = env.yearProgress(year.Broker != nil)
+	}
+	if env.getenv("GOMEMLIMIT") == "" {
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(yearMemory))
 	}
 	report, err := demo.Year(cmd.Context(), year)
 	if err != nil {
@@ -162,7 +210,7 @@ func (env *environment) demoYear(cmd *cobra.Command, opts demoOptions) error {
 		}
 		return err
 	}
-	if err := env.printReport(report, opts.data); err != nil {
+	if err := env.printReport(report, &opts); err != nil {
 		return err
 	}
 	if !report.Clean() {
@@ -172,31 +220,40 @@ func (env *environment) demoYear(cmd *cobra.Command, opts demoOptions) error {
 }
 
 // yearProgress draws a bar of what is handled.
-func (env *environment) yearProgress() func(emitted, handled, planned int) {
+func (env *environment) yearProgress(broker bool) func(demo.Progress) {
 	var bar *progressbar.ProgressBar
-	return func(emitted, handled, planned int) {
+	return func(p demo.Progress) {
 		if bar == nil {
-			bar = progressbar.NewOptions(planned, progressbar.OptionSetWriter(env.stderr), progressbar.OptionShowCount(),
+			bar = progressbar.NewOptions(p.Planned, progressbar.OptionSetWriter(env.stderr), progressbar.OptionShowCount(),
 				progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"), progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish())
 		}
-		bar.Describe(fmt.Sprintf("emitted %d, handled", emitted))
-		_ = bar.Set(handled) // a bar that cannot be drawn is no reason to stop
-		if emitted == planned && handled == planned {
+		published := ""
+		if broker {
+			published = fmt.Sprintf(" published %d,", p.Published)
+		}
+		bar.Describe(fmt.Sprintf("emitted %d,%s handled", p.Emitted, published))
+		_ = bar.Set(p.Handled) // a bar that cannot be drawn is no reason to stop
+		if p.Emitted == p.Planned && p.Handled == p.Planned {
 			_ = bar.Finish()
 		}
 	}
 }
 
-func (env *environment) printReport(r *demo.Report, data string) error {
+func (env *environment) printReport(r *demo.Report, opts *demoOptions) error {
 	if env.json {
 		return env.printJSON(r)
 	}
+	published, from := "0, with no broker", "the log"
+	if opts.broker != app.BrokerNone {
+		published, from = fmt.Sprintf("%d, as the embedded broker acknowledged", r.Published), "the broker"
+	}
 	return env.printf(`emitted      %d
-handled      %d, in one ordered transactional subscription
+published    %s
+handled      %d from %s, in one ordered transactional subscription
 lost         %d
 duplicates   %d
 out of order %d
 %.1f s, %.0f events/s; from emit to handled p50 %.1f ms, p99 %.1f ms; at most %.0f MiB of memory
 The store is %s/pulse.db: try pulse log --store sqlite:%s/pulse.db --tail 20
-`, r.Emitted, r.Handled, r.Lost, r.Duplicates, r.OutOfOrder, r.Seconds, r.EventsPerSecond, r.Latency.P50, r.Latency.P99, r.PeakRSS, data, data)
+`, r.Emitted, published, r.Handled, from, r.Lost, r.Duplicates, r.OutOfOrder, r.Seconds, r.EventsPerSecond, r.Latency.P50, r.Latency.P99, r.PeakRSS, opts.data, opts.data)
 }

@@ -45,9 +45,15 @@ func writeYear(t *testing.T) (dir string) {
 }
 
 func TestDemoYearAsJSON(t *testing.T) {
+	t.Run("embedded", func(t *testing.T) { yearAsJSON(t, 10) })
+	t.Run("none", func(t *testing.T) { yearAsJSON(t, 0, "--broker", "none") })
+}
+
+func yearAsJSON(t *testing.T, published float64, more ...string) {
 	data := filepath.Join(t.TempDir(), "year")
 	env, stdout, stderr := testEnvironment("")
-	if code := run(t.Context(), []string{"demo", "--oulad", writeYear(t), "--rate", "0", "--data", data, "--json"}, env); code != exitOK {
+	args := append([]string{"demo", "--oulad", writeYear(t), "--rate", "0", "--data", data, "--json"}, more...)
+	if code := run(t.Context(), args, env); code != exitOK {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
 	if n := strings.Count(stdout.String(), "\n"); n != 1 || stderr.Len() > 0 {
@@ -62,7 +68,7 @@ func TestDemoYearAsJSON(t *testing.T) {
 	if !slices.Equal(fields, want) {
 		t.Errorf("the fields are %v, want %v", fields, want)
 	}
-	for name, n := range map[string]float64{"emitted": 10, "published": 0, "handled": 10, "lost": 0, "duplicates": 0, "out_of_order": 0} {
+	for name, n := range map[string]float64{"emitted": 10, "published": published, "handled": 10, "lost": 0, "duplicates": 0, "out_of_order": 0} {
 		if report[name] != n {
 			t.Errorf("%s is %v, want %g", name, report[name], n)
 		}
@@ -78,18 +84,29 @@ func TestDemoYearAsJSON(t *testing.T) {
 }
 
 func TestDemoYearOnATerminal(t *testing.T) {
-	env, stdout, stderr := testEnvironment("")
-	env.stderrTerminal = true
-	if code := run(t.Context(), []string{"demo", "--oulad", writeYear(t), "--data", t.TempDir()}, env); code != exitOK {
-		t.Fatalf("exit code %d: %s", code, stderr)
-	}
-	if !strings.Contains(stderr.String(), "emitted 10, handled") {
-		t.Errorf("no bar on stderr: %q", stderr)
-	}
-	for _, part := range []string{"emitted      10\n", "handled      10,", "lost         0\n", "duplicates   0\n", "out of order 0\n", "pulse log --store sqlite:"} {
-		if !strings.Contains(stdout.String(), part) {
-			t.Errorf("%q is missing in\n%s", part, stdout)
-		}
+	for broker, want := range map[string]struct {
+		bar   string
+		parts []string
+	}{
+		"embedded": {"emitted 10, published 10, handled", []string{"published    10, as the embedded broker acknowledged\n", "handled      10 from the broker,"}},
+		"none":     {"emitted 10, handled", []string{"published    0, with no broker\n", "handled      10 from the log,"}},
+	} {
+		t.Run(broker, func(t *testing.T) {
+			env, stdout, stderr := testEnvironment("")
+			env.stderrTerminal = true
+			if code := run(t.Context(), []string{"demo", "--oulad", writeYear(t), "--data", t.TempDir(), "--broker", broker}, env); code != exitOK {
+				t.Fatalf("exit code %d: %s", code, stderr)
+			}
+			if !strings.Contains(stderr.String(), want.bar) {
+				t.Errorf("no bar with %q on stderr: %q", want.bar, stderr)
+			}
+			parts := append(want.parts, "emitted      10\n", "lost         0\n", "duplicates   0\n", "out of order 0\n", "pulse log --store sqlite:")
+			for _, part := range parts {
+				if !strings.Contains(stdout.String(), part) {
+					t.Errorf("%q is missing in\n%s", part, stdout)
+				}
+			}
+		})
 	}
 }
 
@@ -101,7 +118,7 @@ func TestDemoYearInterrupted(t *testing.T) {
 	dataset, data := writeYear(t), t.TempDir()
 	code := make(chan int, 1)
 	go func() { code <- run(ctx, []string{"demo", "--oulad", dataset, "--data", data, "--rate", "2"}, env) }()
-	stderr.await(t, "emitted 1, handled")
+	stderr.await(t, "emitted 1, published")
 	cancel(&signalError{syscall.SIGINT})
 	if got := <-code; got != exitSignalBase+int(syscall.SIGINT) {
 		t.Errorf("exit code %d: %s", got, stderr)
@@ -110,7 +127,7 @@ func TestDemoYearInterrupted(t *testing.T) {
 	if stdout.Len() > 0 {
 		t.Errorf("an interrupted year reports %s", stdout)
 	}
-	if code := run(t.Context(), []string{"demo", "--oulad", dataset, "--data", data}, env); code != exitOK || !strings.Contains(stdout.String(), "handled      10,") {
+	if code := run(t.Context(), []string{"demo", "--oulad", dataset, "--data", data}, env); code != exitOK || !strings.Contains(stdout.String(), "handled      10 from the broker,") {
 		t.Errorf("going on ends with %d: %s", code, stdout)
 	}
 }
@@ -133,7 +150,41 @@ func TestDemoStopsWellWithCtrlC(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("it does not stop")
 	}
-	if text := stdout.String(); !strings.Contains(text, "Try next:") || !strings.Contains(text, "pulse status --store sqlite:"+data) {
-		t.Errorf("no advice at the end of\n%s", text)
+	text := stdout.String()
+	for _, part := range []string{"⇢ published", " published, handled ", "Try next:", "pulse status --store sqlite:" + data, "pulse serve --store sqlite:" + data} {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is missing in\n%s", part, text)
+		}
+	}
+}
+
+// TestDemoLeavesABrokerThatOthersUse plays, and then has another command find the relay and the broker that are left.
+func TestDemoLeavesABrokerThatOthersUse(t *testing.T) {
+	data := t.TempDir()
+	env, stdout, stderr := testEnvironment("")
+	if code := run(t.Context(), []string{"demo", "--data", data, "--events", "20", "--rate", "0", "--json"}, env); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	var summary struct{ Emitted, Published int }
+	if err := json.Unmarshal(stdout.Bytes(), &summary); err != nil || summary.Emitted < 20 || summary.Published != summary.Emitted {
+		t.Fatalf("%s: %v", stdout, err)
+	}
+	store := "sqlite:" + filepath.Join(data, "pulse.db")
+	env, _, stderr = testEnvironment("")
+	if code := run(t.Context(), []string{"republish", "--to", "nats", "--from", "beginning", "--store", store}, env); code != exitOK {
+		t.Fatalf("republish: exit code %d: %s", code, stderr)
+	}
+}
+
+// TestDemoRefusesOtherBrokers does not repeat what was given either: a password may be in it.
+func TestDemoRefusesOtherBrokers(t *testing.T) {
+	for _, broker := range []string{"nats://user:secret@nats.example.org:4222", "log", ""} {
+		env, _, stderr := testEnvironment("")
+		if code := run(t.Context(), []string{"demo", "--data", t.TempDir(), "--events", "1", "--broker", broker}, env); code != exitUsage {
+			t.Errorf("%q: exit code %d", broker, code)
+		}
+		if text := stderr.String(); !strings.Contains(text, "embedded") || !strings.Contains(text, "none") || strings.Contains(text, "secret") {
+			t.Errorf("%q: %s", broker, text)
+		}
 	}
 }

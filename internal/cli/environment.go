@@ -34,7 +34,7 @@ func (env *environment) config(cmd *cobra.Command) (app.Config, error) {
 			flags[s.Name] = f.Value.String()
 		}
 	}
-	serves := cmd.Flags().Lookup("broker") != nil
+	serves := cmd.Flags().Lookup("listen") != nil // of addServeFlags: a demo has a --broker of its own
 	return app.LoadConfig(app.Inputs{Flags: flags, Getenv: env.getenv, File: env.file, Serve: serves})
 }
 

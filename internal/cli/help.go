@@ -38,7 +38,7 @@ the current directory when there is one. Its keys are the names of the flags:
 
 `)
 	for _, s := range app.Settings() {
-		fmt.Fprintf(&b, "  %-13s %-19s %s%s\n", s.Name, s.Variable, strings.ReplaceAll(s.Help, "`", ""), s.DefaultText())
+		fmt.Fprintf(&b, "  %-15s %-21s %s%s\n", s.Name, s.Variable, strings.ReplaceAll(s.Help, "`", ""), s.DefaultText())
 	}
 	b.WriteString(`
 An example of a file:

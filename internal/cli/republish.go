@@ -36,8 +36,14 @@ embedded broker that serve runs is reached by --broker nats://TOKEN@HOST:PORT, i
 With Ctrl-C it stops; what was sent until then was sent.`,
 		Example: `  pulse republish --to nats --from beginning --dry-run
   pulse republish --to nats --from 1042 --through 1100
-  pulse republish --to nats --from 1 --name 'quiz.>' --rate 500`,
-		Args: positional(),
+  pulse republish --to nats --from 1 --name 'quiz.>' --rate 500
+  pulse republish --to nats --from 1042 --broker nats://nats.example.org:4222 --json`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && f.to == "" {
+				return usagef("%s takes flags only: write --to %s", cmd.CommandPath(), args[0])
+			}
+			return positional()(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return env.republish(cmd, f)
 		},
@@ -51,6 +57,7 @@ With Ctrl-C it stops; what was sent until then was sent.`,
 	flags.IntVar(&f.rate, "rate", 0, "`EVENTS` a second at most (default: no limit)")
 	addServeFlags(cmd)
 	_ = flags.MarkHidden("listen") // of no use here
+	mustComplete(cmd, "to", env.completeDestinations)
 	return cmd
 }
 

@@ -97,6 +97,8 @@ func positional(names ...string) cobra.PositionalArgs {
 		switch {
 		case len(args) < len(names):
 			return usagef("%s needs %s", cmd.CommandPath(), names[len(args)])
+		case len(names) == 0 && len(args) > 0:
+			return usagef("%s takes no argument, only flags: what is %q for?", cmd.CommandPath(), args[0])
 		case len(args) > len(names):
 			return usagef("%s does not know what to do with %q: quote an argument that has spaces", cmd.CommandPath(), args[len(names)])
 		}

@@ -21,6 +21,9 @@ opened by --nats-listen; clients then need the token, one that is generated and 
 --broker nats://HOST:PORT uses another server, --broker log writes events to the log of this process for people to
 read, and --broker none publishes nothing.
 
+Events come as CloudEvents on subjects such as pulse.0.lesson.published of the stream PULSE, which keeps them for
+72 hours. Stores that share a server each need a stream and subjects of their own: --nats-stream and --nats-prefix.
+
 Several processes may serve one store: one of them publishes, another takes over when it ends.
 
 At --listen it answers /healthz (the process lives), /readyz (the store answers and the relay moves; else status 503;
@@ -28,6 +31,7 @@ details in JSON) and /metrics (for Prometheus). The first SIGTERM or Ctrl-C lets
 within 20 seconds, and exit with 0; the second aborts.`,
 		Example: `  pulse serve
   pulse serve --nats-listen 127.0.0.1:4222
+  pulse serve --broker nats://a:4222,nats://b:4222,nats://c:4222 --nats-replicas 3
   PULSE_NATS_PASSWORD=… pulse serve --broker nats://nats.example.org:4222 --nats-user school`,
 		Args: positional(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -51,6 +55,8 @@ func addServeFlags(cmd *cobra.Command) {
 		}
 		cmd.Flags().String(s.Name, "", text)
 	}
+	brokers := []string{app.BrokerEmbedded, "nats://", app.BrokerLog, app.BrokerNone}
+	mustComplete(cmd, "broker", cobra.FixedCompletions(brokers, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 }
 
 // tellToken prints the token that was generated: nowhere else it is to be seen.

@@ -394,7 +394,7 @@ func TestStatusAndRepublish(t *testing.T) {
 	p := s.serve(t, "--broker", at)
 	p.awaitPublished(t, s)
 	_, stdout, _ := s.pulse(t, "status")
-	if want := "\nDESTINATION  CURSOR  LAG  WAITING  BLOCKED  PARKED  STATE\nnats             20    0        0        0       0  run by "; !strings.Contains(stdout, want) {
+	if want := "\nDESTINATION  CURSOR  LAG  OLDEST  WAITING  BLOCKED  PARKED  STATE\nnats             20    0       -        0        0       0  run by "; !strings.Contains(stdout, want) {
 		t.Errorf("status:\n%s", stdout)
 	}
 	_, stdout, _ = s.pulse(t, "status", "--json")
@@ -425,12 +425,27 @@ func TestStatusAndRepublish(t *testing.T) {
 		{[]string{"--from", "1", "--name", "UPPER"}, 2, "", "--name"},
 		{[]string{"--from", "1", "--rate", "-1"}, 2, "", "--rate -1"},
 		{nil, 2, "", "from where?"},
+		{[]string{"--from", "1", "all"}, 2, "", `takes no argument, only flags: what is "all" for?`},
 		{[]string{"--from", "1", "--to", "kafka"}, 2, "", `--to kafka: the broker is ` + at + `, whose destination is called "nats"`},
 		{[]string{"--from", "1", "--broker", "log"}, 2, "", `the broker is log`},
 	} {
 		code, stdout, stderr := s.pulse(t, append(slices.Clone(to), c.args...)...)
 		if code != c.code || stdout != c.stdout || !strings.Contains(stderr, c.stderr) {
 			t.Errorf("%v: exit code %d\nstdout %q\nstderr %q", c.args, code, stdout, stderr)
+		}
+	}
+	if code, _, stderr := s.pulse(t, "republish", "nats"); code != 2 || !strings.Contains(stderr, "write --to nats") {
+		t.Errorf("a destination without --to: %d, %s", code, stderr)
+	}
+	if code, _, stderr := s.pulse(t, "subscription", "pause", "nats"); code != 3 || !strings.Contains(stderr, "is called relay/nats") {
+		t.Errorf("the name of a destination for its relay: %d, %s", code, stderr)
+	}
+	if code, _, stderr := s.pulse(t, "subscription", "replay", "relay/nats", "--from", "1"); code != 2 || !strings.Contains(stderr, "pulse republish --to nats") {
+		t.Errorf("replay of a relay: %d, %s", code, stderr)
+	}
+	for word, want := range map[string]string{"--to": "nats\n", "--broker": "embedded\nnats://\nlog\nnone\n"} {
+		if _, stdout, _ := s.pulse(t, "__complete", "republish", word, ""); !strings.HasPrefix(stdout, want) {
+			t.Errorf("%s is completed by %q", word, stdout)
 		}
 	}
 	s.emit(t, 5)
@@ -454,5 +469,45 @@ func TestRepublishToEmbedded(t *testing.T) {
 	p.exit()
 	if code, stdout, stderr := s.pulse(t, "republish", "--to", "nats", "--from", "1"); code != 0 || stdout != "3 events sent to nats again\n" {
 		t.Errorf("%d, %s, %s", code, stdout, stderr)
+	}
+}
+
+// TestStatusTellsHowLongEventsWait at a destination to which nobody publishes.
+func TestStatusTellsHowLongEventsWait(t *testing.T) {
+	s := newSchool(t)
+	s.emit(t, 1)
+	p := s.serve(t, "--broker", "log")
+	p.awaitPublished(t, s)
+	p.signal(t, syscall.SIGTERM)
+	p.exit()
+	before := time.Now().Add(-time.Minute) // the store's clock is this one
+	s.emit(t, 2)
+	_, stdout, _ := s.pulse(t, "status", "--json")
+	var status struct {
+		Destinations []struct {
+			Lag    int
+			Oldest time.Time `json:"oldest_unpublished"`
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &status); err != nil || len(status.Destinations) != 1 {
+		t.Fatalf("status: %v\n%s", err, stdout)
+	}
+	if d := status.Destinations[0]; d.Lag != 2 || d.Oldest.Before(before) || d.Oldest.After(time.Now()) {
+		t.Errorf("status: %s", stdout)
+	}
+	_, stdout, _ = s.pulse(t, "doctor")
+	if want := "warn  destination log: 2 events behind, and nothing publishes: start pulse serve"; !strings.Contains(stdout, want) {
+		t.Errorf("doctor:\n%s", stdout)
+	}
+}
+
+func TestShowAge(t *testing.T) {
+	for age, want := range map[time.Duration]string{-time.Hour: "0s", 3 * time.Second: "3s", 90 * time.Second: "1m", 49*time.Hour + 5*time.Minute: "49h5m"} {
+		if got := showAge(time.Now().Add(-age)); got != want {
+			t.Errorf("%v is shown as %s, want %s", age, got, want)
+		}
+	}
+	if got := showAge(time.Time{}); got != "-" {
+		t.Errorf("never is shown as %s", got)
 	}
 }

@@ -18,8 +18,9 @@ func newStatusCommand(env *environment) *cobra.Command {
 		Use:   "status",
 		Short: "Show the log and how far its destinations and subscriptions are",
 		Long: `Status shows the head of the log and, for each destination events are published to, how far the relay is behind
-(LAG), how many events wait for one of their key that the broker refused (WAITING), how many keys are held up
-(BLOCKED), how many events were refused (PARKED), and whether it runs or pauses because the broker fails.
+(LAG), how long the first of those events has waited (OLDEST), how many events wait for one of their key that the
+broker refused (WAITING), how many keys are held up (BLOCKED), how many events were refused (PARKED), and whether it
+runs or pauses because the broker fails.
 
 For each subscription it shows where its events come from, the log or a destination (FED BY), how far it is behind
 (LAG), how many deliveries wait for another try (RETRIES) or behind one of their key (WAITING), how many keys are
@@ -27,6 +28,7 @@ held up (BLOCKED), how many deliveries gave up (DEAD), and whether it runs.
 
 The exit code is 0 whatever the numbers are; use doctor for a judgement.`,
 		Example: `  pulse status
+  pulse status --json | jq '.destinations[] | {name, lag, oldest_unpublished, pause_reason}'
   pulse status --json | jq '.subscriptions[] | select(.lag > 100) | .name'`,
 		Args: positional(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -55,13 +57,17 @@ func (env *environment) status(ctx context.Context, a *app.App) error {
 		return err
 	}
 	relays, states := apart(states)
+	oldest, err := oldestUnpublished(ctx, a, relays)
+	if err != nil {
+		return err
+	}
 	if env.json {
 		s := statusJSON{
 			Store: a.Config.Store.String(), Origin: info.Origin, Epoch: info.Epoch, Head: info.Head,
 			MaxEventBytes: info.MaxBytes, Destinations: []destinationJSON{}, Subscriptions: []subscriptionJSON{},
 		}
 		for i := range relays {
-			s.Destinations = append(s.Destinations, toDestinationJSON(&relays[i]))
+			s.Destinations = append(s.Destinations, toDestinationJSON(&relays[i], oldest[i]))
 		}
 		for i := range states {
 			s.Subscriptions = append(s.Subscriptions, toSubscriptionJSON(&states[i]))
@@ -76,7 +82,7 @@ func (env *environment) status(ctx context.Context, a *app.App) error {
 		if err := env.printf("\n"); err != nil {
 			return err
 		}
-		if err := env.printDestinations(relays); err != nil {
+		if err := env.printDestinations(relays, oldest); err != nil {
 			return err
 		}
 	}

@@ -18,9 +18,12 @@ func newSubscriptionCommand(env *environment) *cobra.Command {
 		Aliases: []string{"sub"},
 		Short:   "Look after subscriptions: list, pause, resume, replay, drop",
 		Long: `A subscription is a named group of handlers of an application, fed from the log. What these commands change
-is seen at once by the process that runs the subscription, wherever it is.`,
+is seen at once by the process that runs the subscription, wherever it is.
+
+The relay that publishes to a destination is one too: that of the destination nats is called relay/nats.`,
 		Example: `  pulse subscription list
-  pulse subscription pause mailer --reason 'mail server moves'`,
+  pulse subscription pause mailer --reason 'mail server moves'
+  pulse subscription pause relay/nats --reason 'the broker moves'`,
 	},
 		newSubscriptionListCommand(env), newPauseCommand(env), newResumeCommand(env), newReplayCommand(env), newDropCommand(env),
 	)
@@ -82,6 +85,9 @@ func newResumeCommand(env *environment) *cobra.Command {
 func newReplayCommand(env *environment) *cobra.Command {
 	var from string
 	cmd := env.controlCommand("replay", func(ctx context.Context, a *app.App, s pulse.SubscriptionState) (string, error) {
+		if destination, relay := strings.CutPrefix(s.Name, pulse.RelayName("")); relay {
+			return "", usagef("%s is a relay, which goes on behind the destination's last message: send events again by pulse republish --to %s", s.Name, destination)
+		}
 		position, err := parseFrom(from, s.Head)
 		if err != nil {
 			return "", err
@@ -129,7 +135,8 @@ func newDropCommand(env *environment) *cobra.Command {
 	})
 	cmd.Short = "Remove a subscription and all it left"
 	cmd.Long = `Drop removes what the store keeps of a subscription: its place in the log, retries and dead letters. The
-events stay. An application that subscribes again under this name starts anew.`
+events stay. An application that subscribes again under this name starts anew. A relay that publishes again goes on
+behind the destination's last message: what was refused there stays out, so look at its dead letters first.`
 	cmd.Example = "  pulse subscription drop old-mailer --yes"
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
@@ -175,6 +182,9 @@ func findSubscription(ctx context.Context, a *app.App, name string) (pulse.Subsc
 		if s.Name == name {
 			return s, nil
 		}
+		if s.Name == pulse.RelayName(name) {
+			return s, notFoundf("no subscription %q: the relay that publishes to that destination is called %s", name, s.Name)
+		}
 		names = append(names, s.Name)
 	}
 	if len(names) == 0 {
@@ -192,10 +202,15 @@ func (env *environment) completeSubscriptions(cmd *cobra.Command, args []string,
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
+	return env.completeNames(cmd, func(states []pulse.SubscriptionState) []pulse.SubscriptionState { return states })
+}
+
+// completeNames offers the names of the states that of selects to the shell.
+func (env *environment) completeNames(cmd *cobra.Command, of func([]pulse.SubscriptionState) []pulse.SubscriptionState) ([]string, cobra.ShellCompDirective) {
 	var names []string
 	err := env.with(cmd, func(ctx context.Context, a *app.App) error {
 		states, err := a.Bus.Subscriptions(ctx)
-		for _, s := range states {
+		for _, s := range of(states) {
 			names = append(names, s.Name)
 		}
 		return err
@@ -204,4 +219,11 @@ func (env *environment) completeSubscriptions(cmd *cobra.Command, args []string,
 		return nil, cobra.ShellCompDirectiveError
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// mustComplete completes the value of a flag.
+func mustComplete(cmd *cobra.Command, flag string, complete cobra.CompletionFunc) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
+		panic(err) // there is no such flag
+	}
 }

@@ -2,59 +2,73 @@ package demo
 
 import (
 	"context"
-	"sync"
+	"errors"
+	"fmt"
 
 	"github.com/edupulse-live/pulse"
 )
 
-// Broker is what the demo needs of a broker. The caller closes it.
-type Broker interface {
-	Publisher() pulse.Publisher
-	Source() pulse.Source
-	Close() error
+// Broker is an open broker, between the log and the handlers.
+type Broker struct {
+	Destination string // the name under which events are published to it
+	Publisher   pulse.Publisher
+	Source      pulse.Source
+	Close       func() error
 }
 
-const (
-	brokerDir   = "broker" // of an embedded broker, in the data directory
-	destination = "nats"
-)
+// BrokerOpener opens the broker that belongs to the store at a path, and creates what it needs beside it.
+type BrokerOpener func(ctx context.Context, store string) (*Broker, error)
 
-// acknowledged is a publisher that counts the events the broker has acknowledged, each once.
-type acknowledged struct {
+// openBroker opens the broker of a store; nil without an opener.
+func openBroker(ctx context.Context, open BrokerOpener, store string) (*Broker, error) {
+	if open == nil {
+		return nil, nil
+	}
+	b, err := open(ctx, store)
+	if errors.Is(err, pulse.ErrHeld) {
+		err = fmt.Errorf("another process, a demo or pulse serve, runs the broker of %s: stop it, or play on another directory: %w", store, err)
+	}
+	return b, err
+}
+
+// publish lets the bus publish to the broker, if there is one. acked is told each event that the broker has acknowledged, by one
+// goroutine.
+func (b *Broker) publish(bus *pulse.Bus, acked func(env *pulse.Envelope)) error {
+	if b == nil {
+		return nil
+	}
+	return bus.Publish(b.Destination, &watchedPublisher{b.Publisher, acked})
+}
+
+// from are the options of a subscription that reads from the broker; none without one: then it reads from the log.
+func (b *Broker) from() []pulse.SubscribeOption {
+	if b == nil {
+		return nil
+	}
+	return []pulse.SubscribeOption{pulse.From(b.Destination, b.Source)}
+}
+
+// close ends the broker, if there is one.
+func (b *Broker) close() error {
+	if b == nil {
+		return nil
+	}
+	return b.Close()
+}
+
+// watchedPublisher is a Publisher that tells what was acknowledged.
+type watchedPublisher struct {
 	pulse.Publisher
-
-	mu    sync.Mutex
-	first pulse.Position // up to here the broker had everything when the run began
-	acked map[pulse.Position]struct{}
-}
-
-// begin asks the broker what an earlier, interrupted run had published.
-func (a *acknowledged) begin(ctx context.Context) error {
-	last, _, err := a.Publisher.Last(ctx)
-	a.first = last.Position
-	a.acked = map[pulse.Position]struct{}{}
-	return err
+	acked func(env *pulse.Envelope)
 }
 
 // PublishBatch is that of the publisher.
-func (a *acknowledged) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
-	results := a.Publisher.PublishBatch(ctx, envs)
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (w *watchedPublisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
+	results := w.Publisher.PublishBatch(ctx, envs)
 	for i := range results {
-		if results[i].Outcome == pulse.Acked && envs[i].Position > a.first {
-			a.acked[envs[i].Position] = struct{}{}
+		if results[i].Outcome == pulse.Acked {
+			w.acked(&envs[i])
 		}
 	}
 	return results
-}
-
-// count is how many events the broker has acknowledged, in this run and before; 0 without a broker.
-func (a *acknowledged) count() int {
-	if a == nil {
-		return 0
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return int(a.first) + len(a.acked)
 }

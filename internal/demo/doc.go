@@ -1,4 +1,5 @@
-// Package demo plays a learning platform on Pulse, in two ways.
+// Package demo plays a learning platform on Pulse, in two ways. Both publish to a broker, from which the events are handled, or
+// handle them from the log.
 //
 // Live plays a small one with stand-in side effects at a rate that people can follow: something to look at
 // on an empty machine.

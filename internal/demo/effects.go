@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"hash/fnv"
 	"sync/atomic"
 	"time"
 
@@ -44,16 +45,20 @@ func newEffects(bus *pulse.Bus, v *view) *effects {
 // Mail that fails is tried this often in all.
 const mailAttempts = 3
 
-// subscribe registers four side effects, of which the mailer has troubles, and the tutor, who is part of the platform.
-func (e *effects) subscribe() error {
+// subscribe registers four side effects, of which the mailer has troubles, and the tutor, who is part of the platform. from says where
+// they read: nothing, for the log, or the option of a broker.
+func (e *effects) subscribe(from []pulse.SubscribeOption) error {
 	mail := e.mail
 	quick := pulse.Retry(pulse.RetryPolicy{Attempts: mailAttempts, First: 400 * time.Millisecond, Max: 2 * time.Second})
+	subscribe := func(name string, opts ...pulse.SubscribeOption) error {
+		return e.bus.Subscribe(name, append(opts, from...)...)
+	}
 	return errors.Join(
-		e.bus.Subscribe(mailer, quick, pulse.OnDelivery("student.*", mail), pulse.OnDelivery(courseCompleted, mail), pulse.OnDelivery(badgeAwarded, mail)),
-		e.bus.Subscribe(search, pulse.OnDelivery(courseOpened, e.does(search, "indexed")), pulse.OnDelivery("*.published", e.does(search, "indexed"))),
-		e.bus.Subscribe(notifier, pulse.OnDelivery("*.published", e.does(notifier, "told the course")), pulse.OnDelivery(badgeAwarded, e.does(notifier, "told friends"))),
-		e.bus.Subscribe(analytics, pulse.OnBatch(">", 100, e.count)),
-		e.bus.Subscribe(tutor, pulse.Ordered(), sqlitestore.OnTx(e.mark), sqlitestore.OnTx(e.graduate)),
+		subscribe(mailer, quick, pulse.OnDelivery("student.*", mail), pulse.OnDelivery(courseCompleted, mail), pulse.OnDelivery(badgeAwarded, mail)),
+		subscribe(search, pulse.OnDelivery(courseOpened, e.does(search, "indexed")), pulse.OnDelivery("*.published", e.does(search, "indexed"))),
+		subscribe(notifier, pulse.OnDelivery("*.published", e.does(notifier, "told the course")), pulse.OnDelivery(badgeAwarded, e.does(notifier, "told friends"))),
+		subscribe(analytics, pulse.OnBatch(">", 100, e.count)),
+		subscribe(tutor, pulse.Ordered(), sqlitestore.OnTx(e.mark), sqlitestore.OnTx(e.graduate)),
 	)
 }
 
@@ -70,16 +75,18 @@ func (e *effects) done(subscription string, d *pulse.Delivery, what string) {
 	e.view.handled(subscription, d, what)
 }
 
-// mail is a side effect with a mail server that is busy now and then, and people whose mailbox is gone. Who they are is in the
-// event's id, so that trying again helps in the first case and not in the second.
+// mail is a side effect with a mail server that is busy now and then, and people whose mailbox is gone. When and who that is follows from
+// the event's id and from its key, the student, so that trying again helps in the first case and not in the second.
 func (e *effects) mail(_ context.Context, d *pulse.Delivery) error {
 	const goneOneIn, busyOneIn = 50, 12
-	n := int(d.ID[15])<<8 | int(d.ID[14])
+	who := fnv.New32a()
+	who.Write([]byte(d.Key))
+	when := int(d.ID[15])<<8 | int(d.ID[14])
 	var err error
 	switch {
-	case n%goneOneIn == 7:
+	case who.Sum32()%goneOneIn == 11:
 		err = errors.New("550 no such mailbox")
-	case n%busyOneIn == 5 && d.Attempt == 1:
+	case when%busyOneIn == 5 && d.Attempt == 1:
 		err = errors.New("451 server busy, try again later")
 	default:
 		e.done(mailer, d, "sent mail")

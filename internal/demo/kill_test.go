@@ -17,15 +17,19 @@ import (
 // child is a process that plays a year.
 type child struct {
 	cmd              *exec.Cmd
+	broker           bool
 	stdout, stderr   bytes.Buffer
 	emitted, handled int // as it said last
 	read             chan struct{}
 }
 
-func startChild(t *testing.T, dataset, data string) *child {
+func startChild(t *testing.T, dataset, data string, broker bool) *child {
 	t.Helper()
-	c := &child{cmd: exec.CommandContext(t.Context(), os.Args[0]), read: make(chan struct{})}
+	c := &child{cmd: exec.CommandContext(t.Context(), os.Args[0]), broker: broker, read: make(chan struct{})}
 	c.cmd.Env = append(os.Environ(), childDataset+"="+dataset, childData+"="+data)
+	if broker {
+		c.cmd.Env = append(c.cmd.Env, childBroker+"=embedded")
+	}
 	c.cmd.Stdout = &c.stdout
 	progress, err := c.cmd.StderrPipe()
 	if err != nil {
@@ -52,10 +56,25 @@ func (c *child) wait() bool {
 }
 
 func TestYearSurvivesKills(t *testing.T) {
-	rounds := 14
-	if testing.Short() {
-		rounds = 4
+	for name, with := range map[string]struct {
+		rounds int
+		within time.Duration                // of a kill, after the start
+		broker func(random *rand.Rand) bool // of one run
+	}{
+		"with no broker":                   {14, 900 * time.Millisecond, func(*rand.Rand) bool { return false }},
+		"with a broker":                    {6, 1500 * time.Millisecond, func(*rand.Rand) bool { return true }},
+		"now with a broker, now with none": {6, 1500 * time.Millisecond, func(random *rand.Rand) bool { return random.IntN(2) == 0 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if testing.Short() {
+				with.rounds = 4
+			}
+			surviveKills(t, with.rounds, with.within, with.broker)
+		})
 	}
+}
+
+func surviveKills(t *testing.T, rounds int, within time.Duration, broker func(*rand.Rand) bool) {
 	const students = 3000
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -63,8 +82,8 @@ func TestYearSurvivesKills(t *testing.T) {
 	dataset, data := manyTables(students).write(t), t.TempDir()
 	kills, emitting, handling, years := 0, 0, 0, 1
 	for kills < rounds {
-		c := startChild(t, dataset, data)
-		delay := time.AfterFunc(time.Duration(random.IntN(900))*time.Millisecond, func() { _ = c.cmd.Process.Kill() })
+		c := startChild(t, dataset, data, broker(random))
+		delay := time.AfterFunc(time.Duration(random.Int64N(int64(within))), func() { _ = c.cmd.Process.Kill() })
 		if finished := c.wait(); finished {
 			t.Logf("after %d kills a run was faster than its kill", kills)
 			delay.Stop()
@@ -86,7 +105,7 @@ func TestYearSurvivesKills(t *testing.T) {
 	if emitting == 0 || handling == 0 {
 		t.Errorf("of %d kills %d came while it emitted and %d after it had handled something: they prove little", kills, emitting, handling)
 	}
-	last := startChild(t, dataset, data)
+	last := startChild(t, dataset, data, broker(random))
 	if !last.wait() {
 		t.Fatalf("after %d kills: %s", kills, &last.stderr)
 	}
@@ -103,7 +122,8 @@ func check(t *testing.T, c *child, students int) {
 	if err := json.Unmarshal(c.stdout.Bytes(), &report); err != nil {
 		t.Fatalf("%q: %v", &c.stdout, err)
 	}
-	want := counts{emitted: manyEvents(students), handled: manyEvents(students)}
+	n := manyEvents(students)
+	want := counts{emitted: n, published: wantPublished(c.broker, n), handled: n}
 	if got := countsOf(&report); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/edupulse-live/pulse"
@@ -16,8 +17,9 @@ import (
 
 // LiveOptions say how to play. Data and Open are required.
 type LiveOptions struct {
-	Data     string        // directory for the store, created when there is none
+	Data     string        // directory for the store and its broker, created when there is none
 	Open     Opener        // the store
+	Broker   BrokerOpener  // the broker between log and side effects; nil for none. It may be another one each time
 	Rate     float64       // things that people do, per second; 0 for as many as possible
 	Events   int           // stop after so many; 0 for no limit
 	Duration time.Duration // stop after so long; 0 for no limit
@@ -29,13 +31,14 @@ type LiveOptions struct {
 
 // Summary is what happened while the small platform was played.
 type Summary struct {
-	Store   string         `json:"store"`   // file
-	Emitted int            `json:"emitted"` // with what handlers emitted
-	Handled map[string]int `json:"handled"` // by subscription
-	Retries int            `json:"retries"` // attempts that failed and were to be repeated
-	Dead    int            `json:"dead"`    // dead letters
-	Seconds float64        `json:"seconds"`
-	Trace   string         `json:"trace,omitempty"` // a correlation that is worth a look
+	Store     string         `json:"store"`     // file
+	Emitted   int            `json:"emitted"`   // with what handlers emitted
+	Published int            `json:"published"` // acknowledgements of the broker; 0 without one
+	Handled   map[string]int `json:"handled"`   // by subscription
+	Retries   int            `json:"retries"`   // attempts that failed and were to be repeated
+	Dead      int            `json:"dead"`      // dead letters
+	Seconds   float64        `json:"seconds"`
+	Trace     string         `json:"trace,omitempty"` // a correlation that is worth a look
 }
 
 // settleTime is how long a run that came to its end waits for retries.
@@ -52,14 +55,18 @@ func Live(ctx context.Context, opts LiveOptions) (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	summary, err := playLive(ctx, &opts, store)
+	broker, err := openBroker(ctx, opts.Broker, path)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	summary, err := playLive(ctx, &opts, store, broker)
 	if summary != nil {
 		summary.Store = path
 	}
-	return summary, errors.Join(err, store.Close())
+	return summary, errors.Join(err, broker.close(), store.Close())
 }
 
-func playLive(ctx context.Context, opts *LiveOptions, store Store) (s *Summary, err error) {
+func playLive(ctx context.Context, opts *LiveOptions, store Store, broker *Broker) (s *Summary, err error) {
 	logger := slog.Default()
 	if opts.Logger != nil {
 		logger = opts.Logger
@@ -74,7 +81,7 @@ func playLive(ctx context.Context, opts *LiveOptions, store Store) (s *Summary, 
 		v.out = io.Discard
 	}
 	r := &liveRun{opts: opts, bus: bus, view: v, effects: newEffects(bus, v), start: time.Now()}
-	if err := r.effects.subscribe(); err != nil {
+	if err := errors.Join(broker.publish(bus, r.acked), r.effects.subscribe(broker.from())); err != nil {
 		return nil, err
 	}
 	err = r.play(ctx)
@@ -101,6 +108,14 @@ type liveRun struct {
 	start   time.Time
 	emitted int
 	trace   string
+
+	published atomic.Int64
+}
+
+// acked notes that the broker has an event.
+func (r *liveRun) acked(env *pulse.Envelope) {
+	r.published.Add(1)
+	r.view.published(env)
 }
 
 // play emits while the subscriptions run. At a limit it waits for what is still to be done; when ctx ends it does not.
@@ -173,12 +188,13 @@ func (r *liveRun) do(ctx context.Context, a action) error {
 
 func (r *liveRun) summary() *Summary {
 	s := &Summary{
-		Emitted: r.emitted + int(r.effects.emitted.Load()),
-		Handled: map[string]int{},
-		Retries: int(r.effects.retries.Load()),
-		Dead:    int(r.effects.dead.Load()),
-		Seconds: round(time.Since(r.start).Seconds()),
-		Trace:   r.trace,
+		Emitted:   r.emitted + int(r.effects.emitted.Load()),
+		Published: int(r.published.Load()),
+		Handled:   map[string]int{},
+		Retries:   int(r.effects.retries.Load()),
+		Dead:      int(r.effects.dead.Load()),
+		Seconds:   round(time.Since(r.start).Seconds()),
+		Trace:     r.trace,
 	}
 	for name, n := range r.effects.handled {
 		s.Handled[name] = int(n.Load())

@@ -36,14 +36,32 @@ func (s *screen) String() string {
 }
 
 func TestLiveShowsEverythingThatSubscriptionsCanDo(t *testing.T) {
+	for name, broker := range map[string]bool{"from the log": false, "from the broker": true} {
+		t.Run(name, func(t *testing.T) { showsEverything(t, broker) })
+	}
+}
+
+func showsEverything(t *testing.T, broker bool) {
 	data, shown, logs := filepath.Join(t.TempDir(), "data"), &screen{}, &screen{}
+	logger := slog.New(slog.NewTextHandler(logs, nil))
 	s, err := Live(t.Context(), LiveOptions{
-		Data: data, Open: openSQLite, Events: 300, Seed: 7, View: shown, Logger: slog.New(slog.NewTextHandler(logs, nil)),
+		Data: data, Open: openSQLite, Broker: brokerOf(broker), Events: 300, Seed: 7, View: shown, Logger: logger,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := logged(t, data)
+	if want := wantPublished(broker, len(log)); s.Published != want || strings.Count(shown.String(), "⇢ published") != want {
+		t.Errorf("%d published, %d shown, want %d", s.Published, strings.Count(shown.String(), "⇢ published"), want)
+	}
+	for name, state := range statesIn(t, data) {
+		if relay := pulse.RelayName("nats"); name != relay && (state.Source == "nats") != broker {
+			t.Errorf("%s reads from %q", name, state.Source)
+		}
+		if state.Lag() != 0 || state.Retries+state.Waiting != 0 {
+			t.Errorf("the demo ended with %d events and %d retries to do for %s", state.Lag(), state.Retries, name)
+		}
+	}
 	if s.Emitted != len(log) || len(log) <= 300 {
 		t.Errorf("%d emitted by the summary, %d in the log, of which 300 by people", s.Emitted, len(log))
 	}
@@ -120,10 +138,18 @@ func checkTree(t *testing.T, log []pulse.Envelope, correlation string) {
 }
 
 func TestLiveStopsWellAndGoesOnLater(t *testing.T) {
+	for name, broker := range map[string][2]bool{
+		"from the log": {false, false}, "from the broker": {true, true}, "from the broker, then from the log": {true, false}, "from the log, then from the broker": {false, true},
+	} {
+		t.Run(name, func(t *testing.T) { stopsWellAndGoesOnLater(t, brokerOf(broker[0]), brokerOf(broker[1])) })
+	}
+}
+
+func stopsWellAndGoesOnLater(t *testing.T, first, second BrokerOpener) {
 	data := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	lines := 0
-	s, err := Live(ctx, LiveOptions{Data: data, Open: openSQLite, Rate: 500, View: &screen{on: func(string) {
+	s, err := Live(ctx, LiveOptions{Data: data, Open: openSQLite, Broker: first, Rate: 500, View: &screen{on: func(string) {
 		if lines++; lines == 50 {
 			cancel()
 		}
@@ -134,7 +160,7 @@ func TestLiveStopsWellAndGoesOnLater(t *testing.T) {
 	if s.Emitted == 0 || s.Emitted != len(logged(t, data)) {
 		t.Errorf("%d emitted by the summary, %d in the log", s.Emitted, len(logged(t, data)))
 	}
-	again, err := Live(t.Context(), LiveOptions{Data: data, Open: openSQLite, Duration: 100 * time.Millisecond, Rate: 100})
+	again, err := Live(t.Context(), LiveOptions{Data: data, Open: openSQLite, Broker: second, Duration: 100 * time.Millisecond, Rate: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,6 +170,9 @@ func TestLiveStopsWellAndGoesOnLater(t *testing.T) {
 	}
 	if counted := s.Handled[analytics] + again.Handled[analytics]; counted < all {
 		t.Errorf("analytics counted %d events of %d: some were lost between the runs", counted, all)
+	}
+	if want := all; second != nil && s.Published+again.Published < want {
+		t.Errorf("%d and %d published of %d", s.Published, again.Published, want)
 	}
 }
 

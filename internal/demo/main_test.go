@@ -16,19 +16,20 @@ import (
 const (
 	childDataset = "DEMO_TEST_DATASET"
 	childData    = "DEMO_TEST_DATA"
+	childBroker  = "DEMO_TEST_BROKER" // anything for one, empty for none
 )
 
 func TestMain(m *testing.M) {
 	if dataset := os.Getenv(childDataset); dataset != "" {
-		os.Exit(playAsChild(dataset, os.Getenv(childData)))
+		os.Exit(playAsChild(dataset, os.Getenv(childData), brokerOf(os.Getenv(childBroker) != "")))
 	}
 	goleak.VerifyTestMain(m)
 }
 
-func playAsChild(dataset, data string) int {
+func playAsChild(dataset, data string, broker BrokerOpener) int {
 	report, err := Year(context.Background(), YearOptions{
-		Dataset: dataset, Data: data, Open: openSQLite, Emitters: 16,
-		Progress: func(emitted, handled, _ int) { fmt.Fprintln(os.Stderr, emitted, handled) },
+		Dataset: dataset, Data: data, Open: openSQLite, Broker: broker, Emitters: 16,
+		Progress: func(p Progress) { fmt.Fprintln(os.Stderr, p.Emitted, p.Handled) },
 	})
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(report)

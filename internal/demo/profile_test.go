@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"strconv"
@@ -15,7 +14,7 @@ func BenchmarkYear(b *testing.B) {
 		b.Skip("PULSE_OULAD does not name the directory of the dataset")
 	}
 	emitters, _ := strconv.Atoi(os.Getenv("PULSE_EMITTERS"))
-	var broker func(context.Context, string) (Broker, error)
+	var broker BrokerOpener
 	if os.Getenv("PULSE_BROKER") == "embedded" {
 		broker = embedNATS
 	}

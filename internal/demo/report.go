@@ -15,7 +15,7 @@ import (
 // not what the bus says about itself.
 type Report struct {
 	Emitted    int `json:"emitted"`   // events of the plan whose Emit was acknowledged
-	Published  int `json:"published"` // events the broker has acknowledged; 0 without a broker
+	Published  int `json:"published"` // events of the plan that the broker has acknowledged; 0 without a broker
 	Handled    int `json:"handled"`   // different events of the plan that were handled
 	Lost       int `json:"lost"`      // of the plan and not handled
 	Duplicates int `json:"duplicates"`
@@ -40,7 +40,7 @@ func (r *Report) Clean() bool {
 
 // report reads back what was handled and counts.
 func (r *yearRun) report(ctx context.Context, store Store) (*Report, error) {
-	t := newTally(r.plan, r.secret)
+	t := newTally(r.plan, r.ids())
 	var waited []time.Duration
 	times := make(map[int64]time.Duration, len(r.batches))
 	seconds := r.allEmitted
@@ -103,12 +103,18 @@ type tally struct {
 	handled, duplicates, outOfOrder int
 }
 
-func newTally(p *plan, secret []byte) *tally {
-	t := &tally{plan: p, events: make(map[uuid.UUID]int32, len(p.events)), seen: make([]bool, len(p.events)), latest: make([]int32, p.keys())}
+// idsOf finds the events of a plan by their ids.
+func idsOf(p *plan, secret []byte) map[uuid.UUID]int32 {
+	ids := make(map[uuid.UUID]int32, len(p.events))
 	h := newHasher(secret)
 	for i := range p.events {
-		t.events[h.event(p, &p.events[i])] = int32(i)
+		ids[h.event(p, &p.events[i])] = int32(i)
 	}
+	return ids
+}
+
+func newTally(p *plan, ids map[uuid.UUID]int32) *tally {
+	t := &tally{plan: p, events: ids, seen: make([]bool, len(p.events)), latest: make([]int32, p.keys())}
 	for k := range t.latest {
 		t.latest[k] = -1
 	}

@@ -34,7 +34,7 @@ func TestTallyCountsWhatWentWrong(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			tl := newTally(p, secret)
+			tl := newTally(p, idsOf(p, secret))
 			for _, id := range tt.handled {
 				tl.count(id)
 			}

@@ -21,6 +21,7 @@ type view struct {
 // Colours of a terminal, as SGR parameters.
 const (
 	cyan   = "36"
+	blue   = "34"
 	green  = "32"
 	yellow = "33"
 	red    = "31"
@@ -29,6 +30,10 @@ const (
 
 func (v *view) emitted(ev pulse.Event) {
 	v.line(cyan, "→", "emitted", ev.EventName(), describe(ev))
+}
+
+func (v *view) published(env *pulse.Envelope) {
+	v.line(blue, "⇢", "published", env.Name, "the broker has it")
 }
 
 func (v *view) handled(subscription string, d *pulse.Delivery, what string) {

@@ -12,15 +12,21 @@ import (
 
 // YearOptions say how to play the year. Dataset, Data and Open are required.
 type YearOptions struct {
-	Dataset  string                                                // directory of the OULAD tables, gzip CSV
-	Data     string                                                // directory for the store, created when there is none
-	Open     Opener                                                // the store
-	Broker   func(ctx context.Context, dir string) (Broker, error) // the broker between log and handler; nil for none
-	Rate     float64                                               // events per second; 0 for as fast as possible
-	Emitters int                                                   // goroutines that emit; 0 for a good number
+	Dataset  string       // directory of the OULAD tables, gzip CSV
+	Data     string       // directory for the store and its broker, created when there is none
+	Open     Opener       // the store
+	Broker   BrokerOpener // the broker between log and handler; nil for none. It may be another one each time
+	Rate     float64      // events per second; 0 for as fast as possible
+	Emitters int          // goroutines that emit; 0 for a good number
 	Logger   *slog.Logger
-	// Progress is told a few times a second how far the run is, by one goroutine. nil for nobody.
-	Progress func(emitted, handled, planned int)
+	Progress func(Progress) // told a few times a second how far the run is, by one goroutine. nil for nobody
+}
+
+// Progress is how far a run is, in events.
+type Progress struct {
+	Emitted, Handled int // by this process
+	Published        int // acknowledged by the broker, also to an earlier process of this year; 0 without a broker
+	Planned          int // in the whole year
 }
 
 // yearTable holds the effect of the handler: which events it handled, in which order. A batch is one row.
@@ -37,20 +43,26 @@ func Year(ctx context.Context, opts YearOptions) (*Report, error) {
 	if err := os.MkdirAll(opts.Data, 0o700); err != nil {
 		return nil, err
 	}
-	store, err := opts.Open(ctx, filepath.Join(opts.Data, storeFile))
+	path := filepath.Join(opts.Data, storeFile)
+	store, err := opts.Open(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	report, err := playYear(ctx, &opts, p, store)
-	return report, errors.Join(err, store.Close())
+	broker, err := openBroker(ctx, opts.Broker, path)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	report, err := playYear(ctx, &opts, p, store, broker)
+	return report, errors.Join(err, broker.close(), store.Close())
 }
 
-func playYear(ctx context.Context, opts *YearOptions, p *plan, store Store) (*Report, error) {
-	secret, err := beginYear(ctx, opts.Data, store)
+func playYear(ctx context.Context, opts *YearOptions, p *plan, store Store, broker *Broker) (*Report, error) {
+	secret, fresh, err := beginYear(ctx, opts.Data, store)
 	if err != nil {
 		return nil, err
 	}
 	r := newYearRun(opts, p, secret)
+	r.broker, r.fresh = broker, fresh
 	if err := r.play(ctx, store); err != nil {
 		return nil, fmt.Errorf("the year was interrupted, start again with the same data directory to go on: %w", err)
 	}
@@ -61,12 +73,12 @@ func playYear(ctx context.Context, opts *YearOptions, p *plan, store Store) (*Re
 	return report, removeSecret(opts.Data)
 }
 
-// beginYear prepares the handler's table and returns the secret of the run. What a finished run left in the table goes before
+// beginYear prepares the handler's table and returns the secret of the run; fresh says that it is a new one. What a finished run left in the table goes before
 // the new secret comes, so that a table beside a secret is always of its run.
-func beginYear(ctx context.Context, dir string, store Store) ([]byte, error) {
-	secret, fresh, err := loadSecret(dir)
+func beginYear(ctx context.Context, dir string, store Store) (secret []byte, fresh bool, err error) {
+	secret, fresh, err = loadSecret(dir)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	err = inSQL(ctx, store, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, yearTable)
@@ -78,5 +90,5 @@ func beginYear(ctx context.Context, dir string, store Store) ([]byte, error) {
 	if err == nil && fresh {
 		secret, err = newSecret(dir)
 	}
-	return secret, err
+	return secret, fresh, err
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync/atomic"
 	"testing"
 
 	"github.com/edupulse-live/pulse"
@@ -51,15 +50,22 @@ func logged(t *testing.T, dir string) []pulse.Envelope {
 	return all
 }
 
+// TestYearCountsEverythingOnceAndInOrder plays one year after the other into the same log, with a broker or without.
 func TestYearCountsEverythingOnceAndInOrder(t *testing.T) {
 	const students = 150
 	dataset, data := manyTables(students).write(t), filepath.Join(t.TempDir(), "data")
-	want := counts{emitted: manyEvents(students), handled: manyEvents(students)}
-	var last atomic.Int64
-	for _, year := range []string{"first", "second into the same log"} {
+	n := manyEvents(students)
+	years := []struct {
+		name   string
+		broker bool
+	}{{"first", false}, {"second", false}, {"first published", true}, {"second published", true}, {"not published again", false}, {"published again", true}}
+	for _, y := range years {
+		year := y.name
+		want := counts{emitted: n, published: wantPublished(y.broker, n), handled: n}
+		var last Progress
 		report, err := Year(t.Context(), YearOptions{
-			Dataset: dataset, Data: data, Open: openSQLite, Emitters: 32,
-			Progress: func(_, handled, _ int) { last.Store(int64(handled)) },
+			Dataset: dataset, Data: data, Open: openSQLite, Broker: brokerOf(y.broker), Emitters: 32,
+			Progress: func(p Progress) { last = p },
 		})
 		if err != nil {
 			t.Fatal(year, err)
@@ -70,12 +76,12 @@ func TestYearCountsEverythingOnceAndInOrder(t *testing.T) {
 		if report.Seconds <= 0 || report.EventsPerSecond <= 0 || report.Latency.P50 <= 0 || report.Latency.P99 < report.Latency.P50 || report.PeakRSS <= 0 {
 			t.Errorf("%s year: not measured: %+v", year, report)
 		}
-		if last.Load() != int64(want.handled) {
-			t.Errorf("%s year: progress ended with %d handled", year, last.Load())
+		if want := (Progress{Emitted: n, Published: want.published, Handled: n, Planned: n}); last != want {
+			t.Errorf("%s year: progress ended with %+v, want %+v", year, last, want)
 		}
 		noSecretIn(t, data)
 	}
-	checkLog(t, logged(t, data), 2*want.emitted)
+	checkLog(t, logged(t, data), len(years)*n)
 }
 
 // checkLog looks at the events themselves.
@@ -102,8 +108,8 @@ func TestYearGoesOnAfterAnInterruption(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := Year(ctx, YearOptions{
 		Dataset: dataset, Data: data, Open: openSQLite, Emitters: 4, Rate: 2000,
-		Progress: func(_, handled, _ int) {
-			if handled > 0 {
+		Progress: func(p Progress) {
+			if p.Handled > 0 {
 				cancel()
 			}
 		},

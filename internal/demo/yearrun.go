@@ -4,10 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/sqlitestore"
@@ -27,7 +28,9 @@ type yearRun struct {
 	names  *pseudonyms
 	bus    *pulse.Bus
 
-	published *acknowledged // nil without a broker
+	broker    *Broker    // nil for none
+	fresh     bool       // no process before this one has begun the year
+	published *published // nil without a broker
 
 	start   time.Time       // of the first emit
 	began   []time.Duration // by event: when Emit was called, since start; each owned by its emitter
@@ -63,23 +66,11 @@ func (r *yearRun) play(ctx context.Context, store Store) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.bus.Close()) }()
-	handling := []pulse.SubscribeOption{pulse.Start(pulse.Beginning), pulse.Ordered(), sqlitestore.OnBatchTx(">", yearBatch, r.handle)}
-	if r.opts.Broker != nil {
-		broker, err := r.opts.Broker(ctx, filepath.Join(r.opts.Data, brokerDir))
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, r.bus.Close(), broker.Close()) }()
-		r.published = &acknowledged{Publisher: broker.Publisher()}
-		if err := r.published.begin(ctx); err != nil {
-			return err
-		}
-		if err := r.bus.Publish(destination, r.published); err != nil {
-			return err
-		}
-		handling = append(handling, pulse.From(destination, broker.Source()))
+	if err := r.publish(ctx); err != nil {
+		return err
 	}
-	if err := r.bus.Subscribe(yearSubscription, handling...); err != nil {
+	handling := []pulse.SubscribeOption{pulse.Start(pulse.Beginning), pulse.Ordered(), sqlitestore.OnBatchTx(">", yearBatch, r.handle)}
+	if err := r.bus.Subscribe(yearSubscription, append(handling, r.broker.from()...)...); err != nil {
 		return err
 	}
 	r.start = time.Now()
@@ -89,6 +80,26 @@ func (r *yearRun) play(ctx context.Context, store Store) (err error) {
 		return err
 	}
 	return r.bus.Drain(ctx)
+}
+
+// publish lets the broker, if there is one, have the events, and counts those it has.
+func (r *yearRun) publish(ctx context.Context) error {
+	if r.broker == nil {
+		return nil
+	}
+	r.published = newPublished(r.plan, r.secret)
+	if err := r.broker.publish(r.bus, r.published.acked); err != nil || r.fresh {
+		return err
+	}
+	return r.published.before(ctx, r.bus, r.broker)
+}
+
+// ids finds the events of the plan by their ids.
+func (r *yearRun) ids() map[uuid.UUID]int32 {
+	if r.published != nil {
+		return r.published.ids
+	}
+	return idsOf(r.plan, r.secret)
 }
 
 // emitWhileRunning emits all events while the subscription runs. What it has not handled by then is left for Drain.
@@ -219,7 +230,9 @@ func (r *yearRun) showProgress() (stop func()) {
 			case <-done:
 				running = false
 			}
-			r.opts.Progress(int(r.emitted.Load()), int(r.handled.Load()), len(r.plan.events))
+			r.opts.Progress(Progress{
+				Emitted: int(r.emitted.Load()), Published: r.published.count(), Handled: int(r.handled.Load()), Planned: len(r.plan.events),
+			})
 		}
 	})
 	return func() { close(done); reporter.Wait() }

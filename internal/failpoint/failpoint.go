@@ -27,7 +27,7 @@ const (
 	LeaseAfter           = "lease.after"
 )
 
-// Names lists the points.
+// Names lists the points of a Store.
 func Names() []string {
 	return []string{
 		AppendBefore, AppendAfter, TransactBefore, TransactAfterHandler, TransactAfter,
@@ -80,8 +80,8 @@ func parseEntry(entry string) (*armed, error) {
 	if !found {
 		return nil, fmt.Errorf("failpoint %q: write POINT=ACTION, such as append.after=kill", entry)
 	}
-	if !slices.Contains(Names(), name) {
-		return nil, fmt.Errorf("failpoint %q: no point %q: there are %s", entry, name, strings.Join(Names(), ", "))
+	if all := slices.Concat(Names(), PublisherNames(), SourceNames()); !slices.Contains(all, name) {
+		return nil, fmt.Errorf("failpoint %q: no point %q: there are %s", entry, name, strings.Join(all, ", "))
 	}
 	a := &armed{name: name}
 	action, nth, limited := strings.Cut(action, "@")

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/natsbroker"
 )
 
 // childVariable tells a process of this test binary to play a role.
@@ -37,6 +38,9 @@ type childSpec struct {
 	Tries      int           // attempts
 	Pace       time.Duration // between two emits of one goroutine
 	Drain      time.Duration // drain timeout; 0 for the default
+	Broker     string        // its address, see there
+	TTL        time.Duration // how long its leases last at most; 0 for as long as ever
+	Ambush     ambush
 }
 
 // child is what a role has.
@@ -44,6 +48,10 @@ type child struct {
 	childSpec
 	*world
 	pipe *os.File
+	gate sync.RWMutex // locked while nothing may be written to the store
+	// With a Broker:
+	broker *natsbroker.Broker
+	fed    []pulse.SubscribeOption // for subscriptions that are fed by it
 }
 
 // say tells the test something, as one line. It is there even if the process is killed right after.
@@ -64,6 +72,8 @@ func roles() map[string]func(ctx context.Context, c *child) error {
 		"die beside": dieBeside,
 		"serve":      serveUntilSignalled,
 		"stall":      stall,
+		"relay":      relayUntilSignalled,
+		"outage":     emitThroughOutage,
 	}
 }
 
@@ -94,14 +104,28 @@ func (c *child) play() error {
 			continue
 		}
 		opts := &pulse.Options{DrainTimeout: c.Drain, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
-		w, err := openWorld(context.Background(), k.find(c.Location), c.Failpoints, opts)
+		w, err := openWorld(context.Background(), c.findPlace(k), c.Failpoints, opts)
 		if err != nil {
 			return err
 		}
 		c.world = w
+		if c.Broker != "" {
+			if err := c.openBroker(); err != nil {
+				return errors.Join(err, w.close())
+			}
+			defer c.broker.Close()
+		}
 		return errors.Join(roles()[c.Role](ctx, c), w.close())
 	}
 	return fmt.Errorf("no kind of store %q", c.Kind)
+}
+
+// findPlace is the place of the child's log.
+func (c *child) findPlace(k kind) place {
+	if c.Broker == "" {
+		return k.find(c.Location)
+	}
+	return &tunedPlace{k.find(c.Location), c.TTL, &c.gate}
 }
 
 // process is a running child.

@@ -7,11 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/internal/failpoint"
+	"github.com/edupulse-live/pulse/natsbroker"
 )
 
 // receiver is the outside world: it counts the idempotency keys it got for each event and subscription.
@@ -67,10 +71,10 @@ func (r *receiver) check(t testing.TB, n int) {
 func receivers() []string { return []string{"mail", "push"} }
 
 // deliver subscribes what calls a receiver. A call fails now and then; every tenth lesson is parked while poisoned.
-func (w *world) deliver(random func(n int) int, poisoned bool, receive func(line string)) error {
+func (w *world) deliver(random func(n int) int, poisoned bool, receive func(line string), opts ...pulse.SubscribeOption) error {
 	var errs []error
 	for _, name := range receivers() {
-		errs = append(errs, w.bus.Subscribe(name, pulse.Start(pulse.Beginning), soon(),
+		errs = append(errs, w.bus.Subscribe(name, append(slices.Clone(opts), pulse.Start(pulse.Beginning), soon(),
 			pulse.OnDelivery(lessonName, func(_ context.Context, d *pulse.Delivery) error {
 				var e lesson
 				if err := d.Decode(&e); err != nil {
@@ -84,7 +88,7 @@ func (w *world) deliver(random func(n int) int, poisoned bool, receive func(line
 					return errors.New("the answer was lost")
 				}
 				return nil
-			})))
+			}))...))
 	}
 	return errors.Join(errs...)
 }
@@ -94,7 +98,7 @@ func deliverUntilDrained(ctx context.Context, c *child) error {
 	err := c.deliver(rand.IntN, c.Handler == "poisoned", func(line string) {
 		c.say("call %s", line)
 		time.Sleep(2 * time.Millisecond) // what a call takes
-	})
+	}, c.fed...)
 	if err != nil {
 		return err
 	}
@@ -107,15 +111,25 @@ func deliverUntilDrained(ctx context.Context, c *child) error {
 // One key for an event and subscription, through failed calls, restarts, dead letters tried again, and replay.
 func TestG08_OneIdempotencyKey(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, k kind) {
+	eachKindAndFeed(t, func(t *testing.T, k kind, feed feed) {
 		n := scaled(200, 50)
 		p := newPlace(t, k)
 		r := newReceiver()
+		var broker *natsbroker.Broker
+		if feed.name == fromBroker {
+			broker = newBroker(t, t.TempDir())
+		}
 		session := func(poisoned bool, step func(w *world)) {
 			t.Helper()
 			w := open(t, p, "")
 			defer w.shut(t)
-			if err := w.deliver(rand.IntN, poisoned, func(line string) { r.receive(t, line) }); err != nil {
+			var opts []pulse.SubscribeOption
+			if broker != nil { // which brings again what it is not told to be done
+				points := points(t, failpoint.FetchAfter+"=error@3,"+failpoint.AckBefore+"=error@2")
+				w.publish(t, broker, "")
+				opts = []pulse.SubscribeOption{pulse.From(destination, failpoint.WrapSource(broker.Source(), points))}
+			}
+			if err := w.deliver(rand.IntN, poisoned, func(line string) { r.receive(t, line) }, opts...); err != nil {
 				t.Fatal(err)
 			}
 			step(w)
@@ -126,7 +140,14 @@ func TestG08_OneIdempotencyKey(t *testing.T) {
 		dead := 0
 		session(false, func(w *world) { dead = w.settleAll(t, pulse.SettleRetry) })
 		before := r.got
-		session(false, func(w *world) { w.replayAll(t) })
+		session(false, func(w *world) {
+			if broker != nil {
+				if _, err := w.bus.Republish(t.Context(), destination, broker.Publisher(), pulse.Query{}, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.replayAll(t)
+		})
 		r.check(t, n)
 		t.Logf("%d calls for %d lessons, %d dead letters tried again, %d calls of the replay", r.got, n, dead, r.got-before)
 		atLeast(t, "calls that came again", r.got-len(r.keys), n)
@@ -139,15 +160,20 @@ func TestG08_OneIdempotencyKey(t *testing.T) {
 // The same with processes that are killed while they call.
 func TestG08_OneIdempotencyKeyThroughKills(t *testing.T) {
 	t.Parallel()
-	eachDurable(t, func(t *testing.T, k kind) {
+	eachDurableAndHost(t, func(t *testing.T, k kind, host string) {
 		n, kills := scaled(300, 60), scaled(6, 2)
 		w := open(t, newPlace(t, k), "")
+		var spec childSpec
+		if host != "" {
+			spec = hosted(t, host)
+		}
 		w.emit(t, numbered(n, 7)...)
 		r := newReceiver()
 		done := 0
 		session := func(handler string, kill bool) {
 			t.Helper()
-			p := start(t, k, w.place, childSpec{Role: "deliver", Handler: handler})
+			spec.Role, spec.Handler = "deliver", handler
+			p := start(t, k, w.place, spec)
 			if kill {
 				p.awaitLines(t, "call", 1)
 				time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
@@ -196,7 +222,7 @@ func (w *world) settleAll(t testing.TB, how pulse.Settlement) int {
 	return n
 }
 
-// replayAll replays all subscriptions from the beginning.
+// replayAll replays all subscriptions from the beginning, except relays.
 func (w *world) replayAll(t testing.TB) {
 	t.Helper()
 	states, err := w.bus.Subscriptions(t.Context())
@@ -204,6 +230,9 @@ func (w *world) replayAll(t testing.TB) {
 		t.Fatal(err)
 	}
 	for _, s := range states {
+		if strings.HasPrefix(s.Name, pulse.RelayName("")) {
+			continue
+		}
 		if err := w.bus.Replay(t.Context(), s.Name, pulse.Beginning); err != nil {
 			t.Fatal(err)
 		}

@@ -17,34 +17,32 @@ import (
 func TestG11_ReplayHandlesAgain(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k kind) {
-		for _, sort := range effectHandlers() {
-			t.Run(sort, func(t *testing.T) {
-				t.Parallel()
-				const n, from = 120, 51 // the lesson number 50
-				w := open(t, newPlace(t, k), "")
-				w.emit(t, numbered(n, 7)...)
-				w.subscribe(t, subscriptionName, w.effectHandler(sort)...)
-				w.drain(t)
-				exactly(t, "effect before the replay", w.effects(t), n, 1)
-				if err := w.bus.Replay(t.Context(), subscriptionName, from); err != nil {
-					t.Fatal(err)
+		eachFeed(t, effectHandlers(), func(t *testing.T, sort string, feed feed) {
+			const n, from = 120, 51 // the lesson number 50
+			w := open(t, newPlace(t, k), "")
+			w.emit(t, numbered(n, 7)...)
+			fed, _ := w.fed(t, feed)
+			w.subscribe(t, subscriptionName, append(fed, w.effectHandler(sort)...)...)
+			w.drain(t)
+			exactly(t, "effect before the replay", w.effects(t), n, 1)
+			if err := w.bus.Replay(t.Context(), subscriptionName, from); err != nil {
+				t.Fatal(err)
+			}
+			w.drain(t)
+			for i, times := range w.effects(t) {
+				if want := 1 + min(1, (i+1)/from); times != want {
+					t.Errorf("effect %d is there %d times, want %d", i, times, want)
 				}
-				w.drain(t)
-				for i, times := range w.effects(t) {
-					if want := 1 + min(1, (i+1)/from); times != want {
-						t.Errorf("effect %d is there %d times, want %d", i, times, want)
-					}
-				}
-				w.replayAll(t)
-				w.drain(t)
-				if s := w.state(t, subscriptionName); s.Generation != 3 || s.Cursor.Position < n {
-					t.Errorf("%+v", s)
-				}
-				if total := len(w.effectsInOrder(t)); total != n+(n-from+1)+n {
-					t.Errorf("%d effects, want %d", total, n+(n-from+1)+n)
-				}
-			})
-		}
+			}
+			w.replayAll(t)
+			w.drain(t)
+			if s := w.state(t, subscriptionName); s.Generation != 3 || s.Cursor.Position < n {
+				t.Errorf("%+v", s)
+			}
+			if total := len(w.effectsInOrder(t)); total != n+(n-from+1)+n {
+				t.Errorf("%d effects, want %d", total, n+(n-from+1)+n)
+			}
+		})
 	})
 }
 
@@ -53,44 +51,45 @@ func TestG11_ReplayHandlesAgain(t *testing.T) {
 func TestG11_ReplayAtAnyTime(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k kind) {
-		for name, opts := range map[string][]pulse.SubscribeOption{"unordered": nil, "ordered": {pulse.Ordered()}} {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				n, replays := scaled(200, 60), scaled(10, 4)
-				seed := rand.Uint64()
-				r := &replayed{world: open(t, newPlace(t, k), ""), random: rand.New(rand.NewPCG(seed, 0)), calls: map[int]int{}}
-				r.emit(t, numbered(n, 7)...)
-				r.subscribe(t, subscriptionName, append(opts, attempts(3), pulse.Start(pulse.Beginning), pulse.PauseAfter(1_000_000),
-					pulse.OnBatchTx(lessonName, 3, r.handle))...)
-				stop := r.run(t)
-				found := map[pulse.DeliveryStatus]int{}
-				for generation := 1; generation <= replays; generation++ {
-					enough := 1 + r.random.IntN(15) // of a key no more are handled after one that is dead
-					var rows []pulse.DeliveryState
-					await(t, "some are handled, and some are not", func() bool {
-						rows = r.deliveries(t, subscriptionName)
-						return r.called(generation) >= enough && len(rows) > 0
-					})
-					for _, row := range rows {
-						found[row.Status]++
-					}
-					r.replayAll(t)
-				}
-				await(t, "the last generation has begun", func() bool { return r.called(replays+1) > 0 })
-				r.heal()
-				await(t, "all are handled or dead", func() bool {
-					s := r.state(t, subscriptionName)
-					if s.Dead > 0 {
-						r.settleAll(t, pulse.SettleRetry)
-					}
-					return s.Cursor.Position >= s.Head && s.Dead+s.Retries+s.Waiting == 0
+		eachFeed(t, []string{"unordered", "ordered"}, func(t *testing.T, sort string, feed feed) {
+			n, replays := scaled(200, 60), scaled(10, 4)
+			seed := rand.Uint64()
+			r := &replayed{world: open(t, newPlace(t, k), ""), random: rand.New(rand.NewPCG(seed, 0)), calls: map[int]int{}}
+			r.emit(t, numbered(n, 7)...)
+			opts, _ := r.fed(t, feed)
+			if sort == "ordered" {
+				opts = append(opts, pulse.Ordered())
+			}
+			r.subscribe(t, subscriptionName, append(opts, attempts(3), pulse.Start(pulse.Beginning), pulse.PauseAfter(1_000_000),
+				pulse.OnBatchTx(lessonName, 3, r.handle))...)
+			stop := r.run(t)
+			found := map[pulse.DeliveryStatus]int{}
+			for generation := 1; generation <= replays; generation++ {
+				enough := 1 + r.random.IntN(15) // of a key no more are handled after one that is dead
+				var rows []pulse.DeliveryState
+				await(t, "some are handled, and some are not", func() bool {
+					rows = r.deliveries(t, subscriptionName)
+					return r.called(generation) >= enough && len(rows) > 0
 				})
-				stop()
-				r.check(t, n, replays)
-				t.Logf("seed %d: %d replays, rows removed by them: %v", seed, replays, found)
-				atLeast(t, "rows removed by replays", found[pulse.StatusRetry]+found[pulse.StatusRunning]+found[pulse.StatusDead]+found[pulse.StatusWaiting], replays)
+				for _, row := range rows {
+					found[row.Status]++
+				}
+				r.replayAll(t)
+			}
+			await(t, "the last generation has begun", func() bool { return r.called(replays+1) > 0 })
+			r.heal()
+			await(t, "all are handled or dead", func() bool {
+				s := r.state(t, subscriptionName)
+				if s.Dead > 0 {
+					r.settleAll(t, pulse.SettleRetry)
+				}
+				return s.Cursor.Position >= s.Head && s.Dead+s.Retries+s.Waiting == 0
 			})
-		}
+			stop()
+			r.check(t, n, replays)
+			t.Logf("seed %d: %d replays, rows removed by them: %v", seed, replays, found)
+			atLeast(t, "rows removed by replays", found[pulse.StatusRetry]+found[pulse.StatusRunning]+found[pulse.StatusDead]+found[pulse.StatusWaiting], replays)
+		})
 	})
 }
 

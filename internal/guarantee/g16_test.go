@@ -22,6 +22,8 @@ type cancelling struct {
 	when   string // "before", "while", "after"
 	cancel context.CancelFunc
 	count  atomic.Int64
+	// of the broker was the operation, perhaps with one of the store beside it
+	atBroker atomic.Bool
 }
 
 func moments() []string { return []string{"before", "while", "after"} }

@@ -26,7 +26,7 @@ import (
 //	deaf       take an hour, whatever happens
 func serveUntilSignalled(ctx context.Context, c *child) error {
 	c.say("serving") // and listening to signals
-	opts := []pulse.SubscribeOption{pulse.Start(pulse.Beginning), attempts(max(1, c.Tries))}
+	opts := append(c.fed, pulse.Start(pulse.Beginning), attempts(max(1, c.Tries)))
 	if c.Handler == "effects" {
 		opts = append(opts, c.onTx(func(ctx context.Context, tx any, e lesson) error { return c.write(ctx, tx, c.bus, e.N) }))
 	} else {

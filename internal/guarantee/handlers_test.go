@@ -54,7 +54,7 @@ func (w *world) effectHandler(sort string) []pulse.SubscribeOption {
 
 // handleUntilDrained is a process that handles what there is and then ends.
 func handleUntilDrained(ctx context.Context, c *child) error {
-	if err := c.bus.Subscribe(subscriptionName, c.effectHandler(c.Handler)...); err != nil {
+	if err := c.bus.Subscribe(subscriptionName, append(c.fed, c.effectHandler(c.Handler)...)...); err != nil {
 		return err
 	}
 	c.say("handling")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -160,7 +161,7 @@ func TestPausedByHandOrToRepublishIsReady(t *testing.T) {
 func TestStuckWhenNothingMoves(t *testing.T) {
 	start(t, false, func(t *testing.T, w *world) {
 		w.Connection("nats", nil)
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour + interval/2) // between two looks
 		w.emit(t)
 		time.Sleep(29 * time.Second)
 		w.expect(t, "soon", Running, "")
@@ -307,5 +308,18 @@ func TestOverTime(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestGuideListsStates: each state is in the guide, with whether it is ready.
+func TestGuideListsStates(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/guide.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for state, ready := range map[State]string{Running: "yes", Standby: "yes", Paused: "yes", Connecting: "no", Broken: "no", Stuck: "no", Unknown: "no"} {
+		if row := "\n| `" + string(state) + "` | " + ready + " |"; !strings.Contains(string(guide), row) {
+			t.Errorf("docs/guide.md has no row %s", row)
+		}
 	}
 }

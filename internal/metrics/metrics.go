@@ -32,7 +32,7 @@ func New(store Store) *Metrics {
 		registry: prometheus.NewRegistry(),
 		published: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pulse_published_total",
-			Help: "Answers of the broker to this process: acked, rejected, or unknown and to be published again.",
+			Help: "Answers of the broker to this process: acked, rejected, withheld behind a rejected one, or unknown and to be published again.",
 		}, []string{"destination", "outcome"}),
 	}
 	m.registry.MustRegister(

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"net/http/httptest"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -125,11 +128,32 @@ func TestCount(t *testing.T) {
 	if results := p.PublishBatch(t.Context(), envs); len(results) != 5 || results[1].Outcome != pulse.Rejected {
 		t.Errorf("%+v", results)
 	}
+	p.PublishBatch(t.Context(), envs[2:])
 	if last, ok, err := p.Last(t.Context()); last.Position != 3 || !ok || err != nil || p.Capabilities().MaxBatch != 1000 {
 		t.Errorf("Last is %v, %v, %v", last, ok, err)
 	}
 	got := scrape(t, m)
-	for outcome, want := range map[string]float64{"acked": 2, "rejected": 1, "unknown": 2} {
+	for outcome, want := range map[string]float64{"acked": 2, "rejected": 1, "withheld": 3, "unknown": 2} {
 		expect(t, got, want, "pulse_published_total", "destination", "nats", "outcome", outcome)
+	}
+}
+
+// TestGuideListsMetrics: each metric is in the guide.
+func TestGuideListsMetrics(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/guide.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make(chan *prometheus.Desc, 100)
+	m := New(memstore.New(nil))
+	m.published.Describe(out)
+	newLog(memstore.New(nil)).Describe(out)
+	close(out)
+	for d := range out {
+		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
+		name, _, _ := strings.Cut(rest, `"`)
+		if !strings.HasPrefix(name, "pulse_") || !strings.Contains(string(guide), "\n| `"+name) {
+			t.Errorf("docs/guide.md has no row for %q", name)
+		}
 	}
 }

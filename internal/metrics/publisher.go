@@ -11,13 +11,13 @@ import (
 // Count returns a publisher that counts what p answers.
 func (m *Metrics) Count(destination string, p pulse.Publisher) pulse.Publisher {
 	of := func(outcome string) prometheus.Counter { return m.published.WithLabelValues(destination, outcome) }
-	return &counted{Publisher: p, acked: of("acked"), rejected: of("rejected"), unknown: of("unknown")}
+	return &counted{Publisher: p, acked: of("acked"), rejected: of("rejected"), withheld: of("withheld"), unknown: of("unknown")}
 }
 
 // counted is a publisher whose results are counted.
 type counted struct {
 	pulse.Publisher
-	acked, rejected, unknown prometheus.Counter
+	acked, rejected, withheld, unknown prometheus.Counter
 }
 
 // PublishBatch is that of the publisher.
@@ -29,6 +29,8 @@ func (c *counted) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pul
 			c.acked.Inc()
 		case pulse.Rejected:
 			c.rejected.Inc()
+		case pulse.Withheld:
+			c.withheld.Inc()
 		default:
 			c.unknown.Inc()
 		}

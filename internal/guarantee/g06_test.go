@@ -1,0 +1,119 @@
+//go:build unix
+
+package guarantee
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// leases are what three relays think of how long a lease lasts: as if their clocks did not agree. One that the first takes has expired for
+// the others long before it is renewed, so that two publish at the same time again and again.
+func leases() []time.Duration {
+	return []time.Duration{30 * time.Millisecond, 400 * time.Millisecond, 1200 * time.Millisecond}
+}
+
+// Three processes relay to one destination. They take each other's place all the time, are killed and are stopped for a while: nothing is
+// lost, and no key is reordered.
+func TestG06_ThreeRelaysThroughKillsAndPauses(t *testing.T) {
+	t.Parallel()
+	eachDurable(t, func(t *testing.T, k kind) {
+		seed := rand.Uint64()
+		r := newRelayed(t, k, "served", seed, 0)
+		running := make([]*process, len(leases()))
+		for i, ttl := range leases() {
+			running[i] = r.relay(t, childSpec{TTL: ttl})
+		}
+		holders := map[string]bool{}
+		kills, pauses := 0, 0
+		for step := range scaled(40, 10) {
+			r.more(t, r.some())
+			i := r.random.IntN(len(running))
+			running[i].awaitLines(t, "relaying", 1)
+			for until := time.Now().Add(time.Duration(r.random.IntN(150)) * time.Millisecond); time.Now().Before(until); {
+				r.more(t, 1)
+				holders[r.state(t, pulse.RelayName(destination)).Holder] = true
+			}
+			if step%2 == 0 {
+				running[i].kill()
+				running[i] = r.relay(t, childSpec{TTL: leases()[i]})
+				kills++
+				continue
+			}
+			running[i].signal(t, syscall.SIGSTOP) // also in the middle of a write, which stops the others
+			time.Sleep(time.Duration(r.random.IntN(300)) * time.Millisecond)
+			running[i].signal(t, syscall.SIGCONT)
+			pauses++
+		}
+		for _, p := range running {
+			p.awaitLines(t, "relaying", 1)
+			p.signal(t, syscall.SIGTERM)
+			p.wait(t)
+		}
+		delete(holders, "")
+		t.Logf("seed %d: %d kills, %d pauses, %d holders seen: %+v", seed, kills, pauses, len(holders), r.finish(t))
+		atLeast(t, "kills", kills, scaled(20, 5))
+		atLeast(t, "holders of the lease seen", len(holders), scaled(5, 2))
+	})
+}
+
+// The same in one process, with every store: three buses over one log, whose leases expire as soon as they are taken.
+func TestG06_ThreeRelaysInOneProcess(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, k kind) {
+		n := scaled(4000, 600)
+		b := newBroker(t, t.TempDir())
+		p := newPlace(t, k)
+		w := open(t, p, "")
+		holders := &publishing{}
+		var stops []func()
+		for range leases() {
+			own := open(t, &tunedPlace{p, 20 * time.Millisecond, &sync.RWMutex{}}, "")
+			own.publishTo(t, &takeovers{Publisher: dial(t, b.URL()).Publisher(), seen: holders})
+			stops = append(stops, own.run(t))
+		}
+		for i := 0; i < n; i += 20 {
+			w.emit(t, numbered(i+20, relayKeys)[i:]...)
+			time.Sleep(5 * time.Millisecond) // so that there is something to publish all the time
+		}
+		await(t, "all is published", func() bool {
+			s := w.state(t, pulse.RelayName(destination))
+			return s.Lag() == 0
+		})
+		for _, stop := range stops {
+			stop()
+		}
+		found := w.compare(t, stranger(t, b.URL()))
+		t.Logf("%d changes of who publishes: %+v", holders.changes, found)
+		atLeast(t, "changes of who publishes", holders.changes, scaled(8, 2))
+	})
+}
+
+// takeovers is a publisher that counts how often another one than before publishes.
+type takeovers struct {
+	pulse.Publisher
+	seen *publishing
+}
+
+// publishing is who has published last.
+type publishing struct {
+	mu      sync.Mutex
+	last    *takeovers
+	changes int
+}
+
+func (p *takeovers) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
+	p.seen.mu.Lock()
+	if p.seen.last != p {
+		p.seen.last = p
+		p.seen.changes++
+	}
+	p.seen.mu.Unlock()
+	return p.Publisher.PublishBatch(ctx, envs)
+}

@@ -1,0 +1,187 @@
+package natsbroker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edupulse-live/pulse"
+)
+
+const (
+	callTimeout = 10 * time.Second // how long one question to the server may take
+	firstWait   = time.Second      // before it is asked again, longer each time
+	askPause    = 100 * time.Millisecond
+	leaderWait  = time.Second // for an answer, before a look at who leads
+)
+
+// ask asks the server, again when no answer comes: while a cluster elects a leader nobody hears a question. What is asked must not
+// mind to be asked twice. When the server says that the user has not the right to ask, that is the error, at once.
+func ask[T any](ctx context.Context, b *Broker, question func(ctx context.Context) (T, error)) (answer T, err error) {
+	for wait := firstWait; ; {
+		try, cancel := context.WithCancelCause(ctx)
+		forget := b.waiting.add(cancel)
+		timed, stop := context.WithTimeout(try, wait)
+		answer, err = question(timed)
+		stop()
+		forget()
+		refused := context.Cause(try)
+		cancel(nil)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return answer, err
+		case refused != nil:
+			return answer, refused
+		case leaderless(err):
+			sleep(ctx, askPause)
+		case errors.Is(err, context.DeadlineExceeded):
+			wait += wait / 2 // the way there and back may be long
+		default:
+			return answer, err
+		}
+	}
+}
+
+// leaderless is the answer of a cluster that has no leader at the moment.
+func leaderless(err error) bool {
+	const notAvailable = 10008
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == notAvailable
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// waiters are those who wait for something that does not come when the user lacks a right.
+type waiters struct {
+	mu   sync.Mutex
+	next int
+	end  map[int]func(error)
+}
+
+// add adds one, whose wait ends with end. forget takes it out.
+func (w *waiters) add(end func(error)) (forget func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.end == nil {
+		w.end = make(map[int]func(error))
+	}
+	w.next++
+	n := w.next
+	w.end[n] = end
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.end, n)
+	}
+}
+
+func (w *waiters) endAll(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, end := range w.end {
+		end(err)
+	}
+}
+
+// refused takes what the server says about missing rights: about events of ours it is for publishers, all else is for who asks and reads.
+func (b *Broker) refused(err error) {
+	why := fmt.Errorf("%w: the user lacks a right: %w: grant it in the server's configuration", pulse.ErrBroker, err)
+	if strings.Contains(err.Error(), `Publish to "`+b.opts.Prefix+".") {
+		b.publishing.endAll(why)
+	} else {
+		b.waiting.endAll(why)
+	}
+}
+
+// errLeader is why answers do not come.
+var errLeader = errors.New("another server leads the stream now, and the one before did not answer")
+
+// awaiting is the context for the answers of one batch. It ends, and its cause says why, when the server refuses to take an event, and
+// when the server that led the stream is lost in a cluster and another one leads it: it does not answer for the one before.
+func (b *Broker) awaiting(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := context.WithTimeout(ctx, answerWait)
+	ctx, cancel := context.WithCancelCause(ctx)
+	forget := b.publishing.add(cancel)
+	watched := func() {}
+	if b.opts.Replicas > 1 {
+		watched = b.watchLeader(ctx, cancel)
+	}
+	return ctx, func() {
+		forget()
+		cancel(nil)
+		watched()
+		stop()
+	}
+}
+
+// watchLeader ends ctx when the stream's leader changes while answers take long. The returned function waits for its end, which is at
+// once when ctx has ended.
+func (b *Broker) watchLeader(ctx context.Context, cancel context.CancelCauseFunc) (wait func()) {
+	done := make(chan struct{})
+	timer := time.AfterFunc(leaderWait, func() {
+		defer close(done)
+		led, _ := b.leader.Load().(string)
+		for ; ctx.Err() == nil; sleep(ctx, leaderWait) {
+			s, err := b.stream(ctx)
+			if err != nil || s.CachedInfo().Cluster == nil {
+				continue
+			}
+			if leader := s.CachedInfo().Cluster.Leader; leader != "" && leader != led {
+				cancel(fmt.Errorf("%w: %w", pulse.ErrBroker, errLeader))
+			}
+		}
+	})
+	return func() {
+		if !timer.Stop() {
+			<-done
+		}
+	}
+}
+
+// failed wraps what the client says.
+func failed(op string, err error) error {
+	if errors.Is(err, pulse.ErrBroker) || errors.Is(err, pulse.ErrInvalid) {
+		return fmt.Errorf("natsbroker: %s: %w", op, err)
+	}
+	return fmt.Errorf("natsbroker: %s: %w: %s%w", op, pulse.ErrBroker, advice(err), err)
+}
+
+// advice says what people can do about what the client says.
+func advice(err error) string {
+	switch {
+	case shutOut(err):
+		return "the server does not let this user in: check Auth: "
+	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected):
+		return "there is no connection, it is being made again: "
+	case errors.Is(err, nats.ErrSecureConnRequired), strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "x509: "):
+		return "the two do not agree about certificates: check TLS: "
+	case errors.Is(err, nats.ErrNoServers):
+		return "nobody listens there: check the address, and that the server runs: "
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled):
+		return "JetStream is not running there: enable it in the server's configuration: "
+	}
+	return ""
+}
+
+// shutOut tells that a server did not let this user in.
+func shutOut(err error) bool {
+	for _, is := range [...]error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return false
+}

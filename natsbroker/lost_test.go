@@ -1,0 +1,136 @@
+package natsbroker_test
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/natsbroker"
+)
+
+// A server comes back under load without its messages, or with those of an older copy of its directory, in which the last thousand
+// are missing: every event is handled once and in order, and what had been handled is not published again.
+func TestServerLosesMessagesUnderLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not applicable: runs servers for some seconds")
+	}
+	t.Parallel()
+	for _, way := range []string{"wiped", "restored from an older copy"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			p := &process{Name: "n", Dir: t.TempDir(), Port: freePorts(t, 1)[0]}
+			p.start(t)
+			w := newWorld(t, connect(t, p.url(), natsbroker.Options{}))
+			w.begin(t)
+			w.awaitNoted(t, 2000)
+			older := t.TempDir()
+			if way != "wiped" {
+				p.kill()
+				copyInto(t, older, p.Dir)
+				p.start(t)
+				w.awaitNoted(t, 1000)
+			}
+			w.awaitNoted(t, 2000)
+			handled := w.cursor(t)
+			p.kill()
+			p.Dir = older
+			p.start(t)
+			w.awaitNoted(t, 2000)
+			w.allNoted(t)
+			if n := w.watched.againBefore(handled); n > 0 {
+				t.Errorf("%d events were published again although they had been handled", n)
+			}
+			t.Logf("%d changes of each lesson; %d events published again of those not handled yet", w.counts["a"], w.watched.againBefore(1<<62))
+		})
+	}
+}
+
+func copyInto(t *testing.T, to, from string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Messages that expired or were removed while a subscription was away are taken from the log: some of them, or all.
+func TestExpiredWhileAway(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not applicable: runs servers for some seconds")
+	}
+	t.Parallel()
+	for name, remove := range map[string]func(t *testing.T, b *natsbroker.Broker){
+		"purged":                      func(t *testing.T, b *natsbroker.Broker) { purge(t, b, 0) },
+		"purged but for the last 100": func(t *testing.T, b *natsbroker.Broker) { purge(t, b, 100) },
+		"expired":                     func(t *testing.T, b *natsbroker.Broker) { expire(t, b) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := embed(t, t.TempDir(), natsbroker.Options{})
+			w := newWorld(t, b)
+			w.emit(t, 100)
+			eventually(t, "handling", func() bool { return w.cursor(t) >= 800 })
+			if err := w.Pause(t.Context(), subscription, "away"); err != nil {
+				t.Fatal(err)
+			}
+			w.emit(t, 200)
+			w.awaitRelayed(t, w.state(t, subscription).Head)
+			remove(t, b)
+			if err := w.Resume(t.Context(), subscription); err != nil {
+				t.Fatal(err)
+			}
+			w.allNoted(t) // before anything else comes
+			w.emit(t, 100)
+			w.allNoted(t)
+		})
+	}
+}
+
+// awaitRelayed waits until the relay has published the log through a position, and knows it.
+func (w *world) awaitRelayed(t *testing.T, through pulse.Position) {
+	t.Helper()
+	eventually(t, "publishing", func() bool { return w.state(t, pulse.RelayName("nats")).Cursor.Position >= through })
+}
+
+// purge removes all messages but the last ones.
+func purge(t *testing.T, b *natsbroker.Broker, keep uint64) {
+	t.Helper()
+	js, _ := admin(t, b)
+	s, err := js.Stream(t.Context(), "PULSE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var opts []jetstream.StreamPurgeOpt
+	if keep > 0 {
+		opts = append(opts, jetstream.WithPurgeKeep(keep))
+	}
+	if err := s.Purge(t.Context(), opts...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expire makes the stream keep messages for so short a time that all there are expire, and then for long again.
+func expire(t *testing.T, b *natsbroker.Broker) {
+	t.Helper()
+	js, _ := admin(t, b)
+	s, err := js.Stream(t.Context(), "PULSE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, age := range []time.Duration{100 * time.Millisecond, 72 * time.Hour} {
+		config := s.CachedInfo().Config
+		config.MaxAge = age
+		if _, err := js.UpdateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+		if age > time.Second {
+			break
+		}
+		eventually(t, "expiry", func() bool {
+			info, err := s.Info(t.Context())
+			return err == nil && info.State.Msgs == 0
+		})
+	}
+}

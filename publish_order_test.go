@@ -1,0 +1,130 @@
+package pulse_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/membroker"
+)
+
+// TestFollowersArePublishedInTheirPlace: what waited behind a refused message is not published before what lies in front of it in the
+// log, so that the last message of the destination tells how far the relay has come: also to one that takes over from it.
+func TestFollowersArePublishedInTheirPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refuse := true
+		bus, _ := newBus(t)
+		broker := membroker.New(&membroker.Options{MaxBatch: 1, Hook: func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
+			if refuse && env.Position == 1 {
+				return membroker.Refuse
+			}
+			time.Sleep(100 * time.Millisecond)
+			return membroker.None
+		}})
+		if err := bus.Publish("memory", broker.Publisher("memory")); err != nil {
+			t.Fatal(err)
+		}
+		emit(t, bus, lesson{"a", 1})
+		for i := range 30 {
+			emit(t, bus, lesson{"b", i})
+		}
+		emit(t, bus, lesson{"a", 2})
+		stop := (&relayed{Bus: bus}).running(t)
+		time.Sleep(time.Second)
+		refuse = false
+		if n, err := bus.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		time.Sleep(time.Minute)
+		stop()
+		var got []pulse.Position
+		for _, env := range broker.Messages("memory") {
+			got = append(got, env.Position)
+		}
+		first := slices.Index(got, 1)
+		if len(got) != 32 || first < 1 || first > 20 || got[31] != 32 || !slices.IsSorted(slices.Delete(slices.Clone(got), first, first+1)) {
+			t.Errorf("published were %v, want the first one when it was settled, and the last one last", got)
+		}
+	})
+}
+
+// TestSettledMessageBehindALoss: a dead letter is settled, and the destination has lost what came before it: that is published first.
+func TestSettledMessageBehindALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refuse := true
+		r := newRelayed(t, func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
+			if refuse && env.Position == 10 {
+				return membroker.Refuse
+			}
+			return membroker.None
+		})
+		if err := r.Pause(t.Context(), "index", "away"); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 10 {
+			emit(t, r.Bus, lesson{"a", i})
+		}
+		stop := r.running(t)
+		time.Sleep(time.Second)
+		stop()
+		r.broker.Wipe()
+		refuse = false
+		if n, err := r.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		stop = r.running(t)
+		time.Sleep(time.Minute)
+		stop()
+		var got []pulse.Position
+		for _, env := range r.broker.Messages("memory") {
+			got = append(got, env.Position)
+		}
+		if len(got) != 10 || !slices.IsSorted(got) {
+			t.Errorf("published were %v, want 1 to 10 in order", got)
+		}
+	})
+}
+
+// TestLateMessageLost: what a destination lost includes a message that was published late, far behind its place.
+func TestLateMessageLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refuse := true
+		r := newRelayed(t, func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
+			if refuse && env.Position == 5 {
+				return membroker.Refuse
+			}
+			return membroker.None
+		})
+		if err := r.Pause(t.Context(), "index", "away"); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 10 {
+			emit(t, r.Bus, lesson{string(rune('a' + i)), i})
+		}
+		stop := r.running(t)
+		time.Sleep(time.Second)
+		refuse = false
+		if n, err := r.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		time.Sleep(time.Minute)
+		stop()
+		if n := len(r.broker.Messages("memory")); n != 10 {
+			t.Fatalf("%d of 10 published", n)
+		}
+		r.broker.Truncate("memory", 7)
+		stop = r.running(t)
+		time.Sleep(time.Minute)
+		stop()
+		found := map[pulse.Position]bool{}
+		for _, env := range r.broker.Messages("memory") {
+			found[env.Position] = true
+		}
+		if len(found) != 10 {
+			t.Errorf("fed again it has %v, want 1 to 10", found)
+		}
+	})
+}
