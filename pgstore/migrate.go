@@ -61,8 +61,10 @@ type rowQuerier interface {
 
 // version returns the number of the last migration that was carried out, 0 when none was.
 func (s *Store) version(ctx context.Context, db rowQuerier) (version int, err error) {
-	var exists bool
-	if err := db.QueryRow(ctx, "SELECT to_regclass($1::text) IS NOT NULL", s.schema.sql("@settings")).Scan(&exists); err != nil || !exists {
+	var exists bool // asked of the catalogs, as to_regclass remembers what was not there when the transaction began
+	err = db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relname = 'settings')`, string(s.schema)).Scan(&exists)
+	if err != nil || !exists {
 		return 0, err
 	}
 	err = db.QueryRow(ctx, s.schema.sql("SELECT schema_version FROM @settings")).Scan(&version)
@@ -113,7 +115,7 @@ func (s *Store) apply(ctx context.Context, tx pgx.Tx, number int, opts *Options)
 // createSchema creates the schema. An existing one needs no right to do so.
 func (s *Store) createSchema(ctx context.Context, tx pgx.Tx) error {
 	var exists bool
-	if err := tx.QueryRow(ctx, "SELECT to_regnamespace($1::text) IS NOT NULL", string(s.schema)).Scan(&exists); err != nil || exists {
+	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)", string(s.schema)).Scan(&exists); err != nil || exists {
 		return err
 	}
 	_, err := tx.Exec(ctx, `CREATE SCHEMA "`+string(s.schema)+`"`)

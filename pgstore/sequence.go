@@ -153,8 +153,7 @@ func (s *Store) sequence(ctx context.Context) (tick, error) {
 func (s *Store) settleTick(ctx context.Context, conn *pgx.Conn, t *tick) (again bool, err error) {
 	switch {
 	case !t.sameCluster:
-		return false, fmt.Errorf("%w: the database was restored or copied into another cluster, where transaction ids mean nothing: "+
-			"make sure that only one copy is written to, then call Reconcile", pulse.ErrDiverged)
+		return false, refuseForeign()
 	case !t.sameTimeline:
 		return true, s.failedOver(ctx, conn)
 	}

@@ -99,6 +99,8 @@ func onDatabase(t testing.TB, dsn, name string) string {
 	return fmt.Sprintf("host=%s port=%d user=%s password='%s' dbname=%s sslmode=disable", c.Host, c.Port, c.User, c.Password, name)
 }
 
+func portOf(c *pgx.ConnConfig) string { return strconv.Itoa(int(c.Port)) }
+
 func administer(t testing.TB, dsn, statement string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

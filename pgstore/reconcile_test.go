@@ -1,0 +1,92 @@
+package pgstore_test
+
+import (
+	"bytes"
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/pgstore"
+)
+
+// G14: a log that was dumped and restored elsewhere says so, and goes on after Reconcile with nothing lost.
+func TestReconcileAfterARestore(t *testing.T) {
+	dsn := newDatabase(t)
+	old := openStore(t, dsn)
+	origin := originOf(t, old)
+	recs := lessons(origin, 60)
+	appendTo(t, old, recs[:40]...)
+	info(t, old)
+	appendTo(t, old, recs[40:50]...)
+	if n, err := old.Reconcile(t.Context()); n != 0 || err != nil || info(t, old).Epoch != 1 {
+		t.Fatalf("a log in its own cluster was reconciled: %d, %v", n, err)
+	}
+	other, err := startServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := other.remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	appendTo(t, old, recs[50:55]...) // have no position yet when the dump is made
+	restore(t, other, dsn)
+
+	s := openStore(t, other.dsn())
+	_, err = s.Info(t.Context())
+	wantError(t, err, pulse.ErrDiverged, "Reconcile")
+	appendTo(t, s, recs[55:58]...) // is not lost, but has to wait
+	pool := openPool(t, other.dsn(), "2")
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, tx, "SELECT pg_current_xact_id()") // begins before, appends after
+	defer tx.Rollback(context.Background())
+	if n, err := s.Reconcile(t.Context()); n != 8 || err != nil {
+		t.Fatalf("%d events got a position, want 8: %v", n, err)
+	}
+	appendTo(t, s, recs[58])
+	info(t, s)
+	appendTo(t, pgstore.Tx(tx), recs[59])
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, env := range readAll(t, s) {
+		if env.ID != recs[i].ID {
+			t.Fatalf("another event stands at position %d", env.Position)
+		}
+	}
+	if i := info(t, s); i.Head != 60 || i.Epoch != 2 || i.Origin != origin {
+		t.Fatalf("the restored log is %+v", i)
+	}
+	if _, err := s.Reconcile(t.Context()); err != nil || info(t, s).Epoch != 2 {
+		t.Fatalf("a second Reconcile did something: %v", err)
+	}
+}
+
+// restore copies the database of dsn into the server's own.
+func restore(t *testing.T, to *server, dsn string) {
+	t.Helper()
+	from, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := pgx.ParseConfig(to.dsn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dump := to.command("pg_dump", "-h", from.Host, "-p", portOf(from), "-U", from.User, from.Database)
+	sql, err := dump.Output()
+	if err != nil {
+		t.Fatalf("pg_dump: %v", err)
+	}
+	load := to.command("psql", "-q", "-v", "ON_ERROR_STOP=1", "-h", c.Host, "-p", portOf(c), "-U", c.User, c.Database)
+	load.Stdin = bytes.NewReader(sql)
+	if out, err := load.CombinedOutput(); err != nil {
+		t.Fatalf("psql: %v: %s", err, out)
+	}
+}
