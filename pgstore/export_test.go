@@ -26,3 +26,6 @@ func ExplainTick(ctx context.Context, s *Store) (plan string, err error) {
 	})
 	return plan, err
 }
+
+// FenceSQL is the statement that a transaction fences itself with before it commits.
+func FenceSQL(s *Store) string { return s.sql.fence }
