@@ -32,10 +32,8 @@ func (s *Store) Register(ctx context.Context, r pulse.Registration) (state pulse
 	if r.Name == "" {
 		return state, fail(op, fmt.Errorf("%w: a subscription needs a name", pulse.ErrInvalid))
 	}
-	if r.Start == pulse.Now { // what was emitted so far is to have positions
-		if _, err := s.Info(ctx); err != nil {
-			return state, fail(op, err)
-		}
+	if _, err := s.Info(ctx); err != nil { // what was emitted so far is to have positions
+		return state, fail(op, err)
 	}
 	err = s.write(ctx, op, func(tx pgx.Tx) error {
 		created, err := tx.Exec(ctx, s.schema.sql(`INSERT INTO @subscriptions (name, source, generation, revision) VALUES ($1, $2, 1, 0)
@@ -118,6 +116,9 @@ func (s *Store) moveBefore(ctx context.Context, tx pgx.Tx, name string, start pu
 	switch c.Position = start - 1; {
 	case start == pulse.Now:
 		c.Position = pulse.Position(head)
+	case start > pulse.Position(head)+1:
+		return fmt.Errorf("%w: position %d lies beyond the next event, %d: use Now for what is emitted from now on, or a position up to there",
+			pulse.ErrInvalid, start, head+1)
 	case start < pulse.Beginning:
 		return fmt.Errorf("%w: position %d is no place to start: use Now, Beginning or a position from 1", pulse.ErrInvalid, start)
 	}
@@ -145,7 +146,13 @@ func moveArgs(name string, c pulse.Cursor) []any {
 
 // Control changes a subscription; see pulse.Subscriptions.
 func (s *Store) Control(ctx context.Context, name string, c pulse.Control) error {
-	return s.write(ctx, "control", func(tx pgx.Tx) error {
+	const op = "control"
+	if c.Replay != nil {
+		if _, err := s.Info(ctx); err != nil { // what was emitted so far is to have positions
+			return fail(op, err)
+		}
+	}
+	return s.write(ctx, op, func(tx pgx.Tx) error {
 		if err := s.lock(ctx, tx, name); err != nil {
 			return err
 		}
