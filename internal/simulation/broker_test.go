@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -148,7 +149,9 @@ func (d *destination) cut(n int) {
 	d.losses++
 	for _, a := range d.stream[n:] {
 		a.lost = true
-		d.missing[a.position] = d.w.history.stamp()
+		if !slices.ContainsFunc(d.stream[:n], func(b *arrival) bool { return b.position == a.position }) {
+			d.missing[a.position] = d.w.history.stamp()
+		}
 	}
 	d.w.trace("the broker loses %d messages, and has %d", len(d.stream)-n, n)
 	d.stream = d.stream[:n]
