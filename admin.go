@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -27,8 +28,11 @@ func (b *Bus) Resume(ctx context.Context, subscription string) error {
 }
 
 // Replay starts a new generation of a subscription at from: its handlers run again, transactional ones too. Deliveries
-// waiting for a retry and dead letters are removed: they come again.
+// waiting for a retry and dead letters are removed: they come again. A relay is not replayed: see Republish.
 func (b *Bus) Replay(ctx context.Context, subscription string, from Position) error {
+	if destination, relay := strings.CutPrefix(subscription, relayPrefix); relay {
+		return fmt.Errorf("replay %q: %w: a relay goes on behind the destination's last message: send events again by Republish to %q", subscription, ErrInvalid, destination)
+	}
 	if from < Beginning {
 		return fmt.Errorf("replay %q: %w: from position %d: positions count from 1", subscription, ErrInvalid, from)
 	}

@@ -516,3 +516,14 @@ func TestNothingIsPassedOverByACrash(t *testing.T) {
 		})
 	}
 }
+
+// TestRelayIsNotReplayed: what it has refused would be forgotten, and the rest is behind the destination's last message.
+func TestRelayIsNotReplayed(t *testing.T) {
+	bus, _ := newBus(t)
+	if err := bus.Publish("memory", membroker.New(nil).Publisher("memory")); err != nil {
+		t.Fatal(err)
+	}
+	if err := bus.Replay(t.Context(), pulse.RelayName("memory"), 1); !errors.Is(err, pulse.ErrInvalid) {
+		t.Errorf("replay of a relay: %v, want an ErrInvalid", err)
+	}
+}

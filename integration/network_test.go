@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +28,14 @@ import (
 )
 
 const patience = 2 * time.Minute
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil { // they wait far more than they compute
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // change is an event; those of one lesson are numbered from 0.
 type change struct {
@@ -258,22 +268,28 @@ func (l *line) stored(t *testing.T) (again int) {
 		t.Fatal(err)
 	}
 	seen := map[string]int{}
-	for left := s.CachedInfo().State.Msgs; left > 0; left-- {
-		m, err := c.Next(jetstream.FetchMaxWait(patience))
+	for left := int(s.CachedInfo().State.Msgs); left > 0; {
+		batch, err := c.Fetch(min(left, 1000), jetstream.FetchMaxWait(patience))
 		if err != nil {
 			t.Fatal(err)
 		}
-		var e change
-		if err := json.Unmarshal(m.Data(), &e); err != nil {
-			t.Fatal(err)
+		for m := range batch.Messages() {
+			left--
+			var e change
+			if err := json.Unmarshal(m.Data(), &e); err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case e.N > seen[e.Lesson]:
+				t.Fatalf("lesson %s: change %d is in the stream before %d", e.Lesson, e.N, seen[e.Lesson])
+			case e.N < seen[e.Lesson]:
+				again++
+			default:
+				seen[e.Lesson]++
+			}
 		}
-		switch {
-		case e.N > seen[e.Lesson]:
-			t.Fatalf("lesson %s: change %d is in the stream before %d", e.Lesson, e.N, seen[e.Lesson])
-		case e.N < seen[e.Lesson]:
-			again++
-		default:
-			seen[e.Lesson]++
+		if err := batch.Error(); err != nil {
+			t.Fatalf("%d messages before the end: %v", left, err)
 		}
 	}
 	if !maps.Equal(seen, l.counts) {

@@ -48,6 +48,19 @@ func ask[T any](ctx context.Context, b *Broker, question func(ctx context.Contex
 	}
 }
 
+// certain is ask for what should be there: in a cluster the server that answers learns a little later of what is new.
+func certain[T any](ctx context.Context, b *Broker, question func(ctx context.Context) (T, error)) (answer T, err error) {
+	const tries = 10
+	for try := 1; ; try++ {
+		answer, err = ask(ctx, b, question)
+		missing := errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound)
+		if !missing || b.opts.Replicas == 1 || try == tries {
+			return answer, err
+		}
+		sleep(ctx, askPause)
+	}
+}
+
 // leaderless is the answer of a cluster that has no leader at the moment.
 func leaderless(err error) bool {
 	const notAvailable = 10008

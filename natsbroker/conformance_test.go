@@ -27,6 +27,7 @@ func embed(t testing.TB, dir string, o natsbroker.Options) *natsbroker.Broker {
 }
 
 func TestConformanceEmbedded(t *testing.T) {
+	t.Parallel()
 	brokertest.Run(t, brokertest.Options{
 		Keeps: true,
 		Open: func(t testing.TB) brokertest.Broker {

@@ -80,7 +80,7 @@ func (b *Broker) generations(ctx context.Context, subscription string) ([]int, e
 	if err != nil {
 		return nil, err
 	}
-	found, err := ask(ctx, b, func(ctx context.Context) (found []int, err error) {
+	found, err := certain(ctx, b, func(ctx context.Context) (found []int, err error) {
 		names := s.ConsumerNames(ctx)
 		for name := range names.Name() {
 			mine, generation, _ := strings.Cut(name, generationMark)
@@ -118,7 +118,7 @@ func (f *Feed) config(start pulse.Position, from uint64) jetstream.ConsumerConfi
 
 // create makes the consumer.
 func (f *Feed) create(ctx context.Context, start pulse.Position, from uint64) error {
-	_, err := ask(ctx, f.broker, func(ctx context.Context) (jetstream.Consumer, error) {
+	_, err := certain(ctx, f.broker, func(ctx context.Context) (jetstream.Consumer, error) {
 		return f.broker.js.CreateConsumer(ctx, f.broker.opts.Stream, f.config(start, from))
 	})
 	return err
@@ -237,7 +237,7 @@ func (f *Feed) share(ctx context.Context, info *jetstream.StreamInfo) error {
 
 // look returns what the server knows of a consumer.
 func (b *Broker) look(ctx context.Context, name string) (*jetstream.ConsumerInfo, error) {
-	c, err := ask(ctx, b, func(ctx context.Context) (jetstream.Consumer, error) { return b.js.Consumer(ctx, b.opts.Stream, name) })
+	c, err := certain(ctx, b, func(ctx context.Context) (jetstream.Consumer, error) { return b.js.Consumer(ctx, b.opts.Stream, name) })
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 var quiet = slog.New(slog.DiscardHandler)
 
 func TestEmbedLocksItsDirectory(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	first, err := natsbroker.Embed(t.Context(), dir, &natsbroker.Options{Log: quiet})
 	if err != nil {
@@ -34,6 +35,7 @@ func TestEmbedLocksItsDirectory(t *testing.T) {
 }
 
 func TestEmbedFindsItsPortTaken(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -50,6 +52,7 @@ func TestEmbedFindsItsPortTaken(t *testing.T) {
 }
 
 func TestEmbedKeepsEverything(t *testing.T) {
+	t.Parallel()
 	for _, ordered := range []bool{true, false} {
 		dir := t.TempDir()
 		first, err := natsbroker.Embed(t.Context(), dir, &natsbroker.Options{Log: quiet})
@@ -88,6 +91,7 @@ func TestEmbedKeepsEverything(t *testing.T) {
 }
 
 func TestInvalidOptions(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]natsbroker.Options{
 		"stream name":           {Stream: "a.b"},
 		"prefix":                {Prefix: "pulse.>"},
@@ -116,6 +120,7 @@ func TestInvalidOptions(t *testing.T) {
 }
 
 func TestTokenIsNeeded(t *testing.T) {
+	t.Parallel()
 	server := listening(t, t.TempDir())
 	_, err := natsbroker.Connect(t.Context(), server.URL(), &natsbroker.Options{Log: quiet, Auth: natsbroker.Auth{Token: "wrong"}})
 	if !errors.Is(err, pulse.ErrBroker) {
@@ -124,6 +129,7 @@ func TestTokenIsNeeded(t *testing.T) {
 }
 
 func TestStreamIsSetRight(t *testing.T) {
+	t.Parallel()
 	server := listening(t, t.TempDir())
 	js, _ := admin(t, server)
 	config := func() jetstream.StreamConfig {
@@ -153,6 +159,7 @@ func TestStreamIsSetRight(t *testing.T) {
 }
 
 func TestStreamOfOthersIsRefused(t *testing.T) {
+	t.Parallel()
 	server := listening(t, t.TempDir())
 	js, _ := admin(t, server)
 	for name, cfg := range map[string]jetstream.StreamConfig{

@@ -15,6 +15,7 @@ import (
 // An ordered subscription whose process is gone goes on at once in the next one, which gets all that was not acknowledged, in order.
 // The old one, should it still be there, gets nothing more.
 func TestTakeOver(t *testing.T) {
+	t.Parallel()
 	server := listening(t, t.TempDir())
 	publish(t, server.Publisher(), events(1, 50))
 	old := open(t, connect(t, server.URL(), natsbroker.Options{}), pulse.FeedConfig{Ordered: true})
@@ -52,6 +53,7 @@ func TestTakeOver(t *testing.T) {
 
 // Acknowledgements behind a gap hold when a feed is closed and opened again, more than once.
 func TestGapsStayAcknowledged(t *testing.T) {
+	t.Parallel()
 	b := embed(t, t.TempDir(), natsbroker.Options{})
 	publish(t, b.Publisher(), events(1, 20))
 	f := open(t, b, pulse.FeedConfig{Ordered: true})
@@ -75,6 +77,7 @@ func TestGapsStayAcknowledged(t *testing.T) {
 
 // Whatever happens to the stream while somebody waits for it, the wait ends, and who opens again is served.
 func TestFeedEndsWithItsStream(t *testing.T) {
+	t.Parallel()
 	for _, ordered := range []bool{true, false} {
 		for name, harm := range map[string]func(t *testing.T, b *natsbroker.Broker){
 			"stream deleted": func(t *testing.T, b *natsbroker.Broker) {
@@ -188,7 +191,7 @@ func TestPurgedAfterRead(t *testing.T) {
 // A message stays with its feed however long it is handled.
 func TestLongHandling(t *testing.T) {
 	if testing.Short() {
-		t.Skip("waits longer than the server does for an acknowledgement")
+		t.Skip("not applicable: waits longer than the server does for an acknowledgement")
 	}
 	t.Parallel()
 	b := embed(t, t.TempDir(), natsbroker.Options{})
@@ -205,6 +208,7 @@ func TestLongHandling(t *testing.T) {
 
 // What another program writes where only Pulse should does not stop a subscription.
 func TestForeignMessageIsSkipped(t *testing.T) {
+	t.Parallel()
 	b := embed(t, t.TempDir(), natsbroker.Options{})
 	p := b.Publisher()
 	publish(t, p, events(1, 2))
@@ -221,6 +225,7 @@ func TestForeignMessageIsSkipped(t *testing.T) {
 }
 
 func TestOverlappingNames(t *testing.T) {
+	t.Parallel()
 	b := embed(t, t.TempDir(), natsbroker.Options{})
 	envs := events(1, 4)
 	for i, name := range []string{"lesson.published", "quiz.published", "lesson.withdrawn", "quiz.submitted"} {
@@ -237,6 +242,7 @@ func TestOverlappingNames(t *testing.T) {
 
 // A lost connection ends the feed; the next one delivers what was on its way.
 func TestCutWhileFetching(t *testing.T) {
+	t.Parallel()
 	server := listening(t, t.TempDir())
 	for _, ordered := range []bool{true, false} {
 		t.Run(fmt.Sprint(ordered), func(t *testing.T) {
@@ -273,6 +279,7 @@ func TestCutWhileFetching(t *testing.T) {
 }
 
 func TestInvalidUse(t *testing.T) {
+	t.Parallel()
 	b := embed(t, t.TempDir(), natsbroker.Options{})
 	f := open(t, b, pulse.FeedConfig{})
 	_, openErr := b.Source().Open(t.Context(), pulse.FeedConfig{Subscription: "no name"})

@@ -3,6 +3,7 @@ package natsbroker_test
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net"
 	"net/url"
@@ -35,6 +36,10 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(envProcess); spec != "" {
 		fmt.Fprintln(os.Stderr, serve(spec))
 		os.Exit(1)
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil { // they wait far more than they compute
+		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }

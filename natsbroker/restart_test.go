@@ -15,6 +15,7 @@ import (
 
 // A server that is stopped and comes back, with its messages or without, is found again: what waits ends, what is opened again works.
 func TestServerComesBack(t *testing.T) {
+	t.Parallel()
 	for _, wiped := range []bool{false, true} {
 		t.Run(fmt.Sprint("wiped ", wiped), func(t *testing.T) {
 			dir := t.TempDir()
@@ -66,8 +67,9 @@ func TestServerComesBack(t *testing.T) {
 // A cluster loses one of three servers while a relay publishes and a subscription reads: all is there once, in order.
 func TestClusterLosesAServer(t *testing.T) {
 	if testing.Short() {
-		t.Skip("runs three servers")
+		t.Skip("not applicable: runs three servers")
 	}
+	t.Parallel()
 	servers, addresses := cluster(t)
 	b := connect(t, addresses, natsbroker.Options{Replicas: 3})
 	p := b.Publisher()

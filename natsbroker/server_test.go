@@ -87,6 +87,7 @@ func conformance(t *testing.T, url string, o natsbroker.Options) {
 }
 
 func TestConformanceTLS(t *testing.T) {
+	t.Parallel()
 	forServer, forClient := certificates(t)
 	s := run(t, &server.Options{Authorization: token, TLSConfig: forServer, TLSTimeout: 5, TLSVerify: true})
 	conformance(t, s.ClientURL(), natsbroker.Options{TLS: forClient})
@@ -98,8 +99,9 @@ func TestConformanceTLS(t *testing.T) {
 
 func TestConformanceCluster(t *testing.T) {
 	if testing.Short() {
-		t.Skip("runs three servers")
+		t.Skip("not applicable: runs three servers")
 	}
+	t.Parallel()
 	_, addresses := cluster(t)
 	conformance(t, addresses, natsbroker.Options{Replicas: 3})
 }

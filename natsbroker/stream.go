@@ -19,7 +19,8 @@ import (
 func (b *Broker) ensureStream(ctx context.Context) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	s, err := b.stream(ctx)
+	look := func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, b.opts.Stream) }
+	s, err := ask(ctx, b, look)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		s, err = ask(ctx, b, func(ctx context.Context) (jetstream.Stream, error) { return b.js.CreateStream(ctx, b.streamConfig()) })
 		if err == nil {
@@ -39,9 +40,9 @@ func (b *Broker) ensureStream(ctx context.Context) (*jetstream.StreamInfo, error
 	return info, nil
 }
 
-// stream looks at the stream.
+// stream looks at the stream, which should be there.
 func (b *Broker) stream(ctx context.Context) (jetstream.Stream, error) {
-	return ask(ctx, b, func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, b.opts.Stream) })
+	return certain(ctx, b, func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, b.opts.Stream) })
 }
 
 // awaitStream waits until messages published here reach the new stream: in a cluster the server that this is a connection to learns

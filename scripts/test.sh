@@ -3,7 +3,7 @@
 #
 #   scripts/test.sh [setup] [lint] [race] [sim] [fuzz] [tests]
 #
-# PULSE_SIM_SCHEDULES  schedules the simulation runs (2000)
+# PULSE_SIM_SCHEDULES  schedules the simulation runs (5000)
 # FUZZTIME             how long each fuzz target runs: executions (20000x) or a time (1m)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -39,7 +39,7 @@ step_race() {
 }
 
 step_sim() {
-	PULSE_SIM_SCHEDULES=${PULSE_SIM_SCHEDULES:-2000} go test -count=1 -timeout 10m ./internal/simulation
+	PULSE_SIM_SCHEDULES=${PULSE_SIM_SCHEDULES:-5000} go test -count=1 -timeout 10m ./internal/simulation
 }
 
 step_fuzz() {

@@ -252,6 +252,18 @@ func (n *NATSSpec) ways(servers string) []string {
 	return names
 }
 
+// attrs say for the log which broker this is, and by which settings this process logs in.
+func (s *BrokerSpec) attrs() []any {
+	attrs := []any{"broker", s.String()}
+	if s.Kind != BrokerNATS {
+		return attrs
+	}
+	if ways := s.NATS.ways(s.URL); len(ways) > 0 {
+		return append(attrs, "login", "by "+strings.Join(ways, " and "))
+	}
+	return append(attrs, "login", "without credentials: give nats-token, nats-user, nats-creds or nats-nkey where the server wants them")
+}
+
 // readFiles reads the files that are named, into TLS where they belong there.
 func (n *NATSSpec) readFiles(fault func(setting, format string, args ...any)) {
 	for _, f := range []struct{ setting, path string }{{"nats-creds", n.CredentialsFile}, {"nats-nkey", n.NKeyFile}} {

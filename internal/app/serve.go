@@ -174,7 +174,7 @@ func (s *server) connect(ctx context.Context) (*Destination, error) {
 		case held:
 			s.log.Info("pulse: another process runs the embedded broker, this one stands by")
 		default:
-			s.log.Warn("pulse: no connection to the broker, trying on", "broker", s.cfg.Broker.String(), "error", err)
+			s.log.Warn("pulse: no connection to the broker, trying on", append(s.cfg.Broker.attrs(), "error", err)...)
 		}
 		if !again {
 			told, toldAt = err.Error(), time.Now()

@@ -364,6 +364,7 @@ func TestServeLogsIn(t *testing.T) {
 			spec := BrokerSpec{Kind: BrokerNATS, URL: srv.ClientURL()}
 			stranger := serve(t, Config{Broker: spec}, ServeOptions{})
 			stranger.awaitState(t, 503, health.Connecting, "natsbroker: connect")
+			stranger.await(t, "advice", func() bool { return strings.Contains(stranger.log.String(), "without credentials: give nats-token") })
 			tc.with(&spec)
 			s := serve(t, Config{Broker: spec}, ServeOptions{})
 			s.awaitState(t, 200, health.Running, "")

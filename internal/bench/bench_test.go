@@ -156,3 +156,14 @@ func TestMedian(t *testing.T) {
 		}
 	}
 }
+
+func TestGrowthIsNotLessThanZeroByLessThanOne(t *testing.T) {
+	for growth, want := range map[float64]string{-0.3: "grown by 0 MiB", -1.2: "grown by -1 MiB", 0.6: "grown by 1 MiB"} {
+		r := Report{Stalled: &Stalled{RSSGrowth: growth}, Down: &Down{RSSGrowth: growth}}
+		for _, line := range r.Lines() {
+			if strings.Contains(line.Value, "grown") && !strings.HasSuffix(line.Value, want) {
+				t.Errorf("%s %v: %q", line.Section, growth, line.Value)
+			}
+		}
+	}
+}

@@ -1,6 +1,9 @@
 package bench
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // Line is one row of the report for people.
 type Line struct{ Section, Measure, Value string }
@@ -27,7 +30,7 @@ func (r *Report) Lines() []Line {
 		add(SectionLatency, fmt.Sprintf("Emit to handler at %d/s, %d events", l.Rate, l.Events), "p50 %.2f ms, p99 %.2f ms", l.P50, l.P99)
 	}
 	if s := r.Stalled; s != nil {
-		add(SectionStalled, fmt.Sprintf("%d events waiting for a stalled subscription", s.Waiting), "%.0f MiB, grown by %.0f MiB", s.RSSAfter, s.RSSGrowth)
+		add(SectionStalled, fmt.Sprintf("%d events waiting for a stalled subscription", s.Waiting), "%.0f MiB, grown by %.0f MiB", s.RSSAfter, whole(s.RSSGrowth))
 		add(SectionStalled, "emitting beside it", "%.0f/s", s.StalledPerSec)
 		add(SectionStalled, "emitting without it", "%.0f/s", s.NormalPerSec)
 		add(SectionStalled, "ratio", "%.2f", s.Ratio)
@@ -51,7 +54,7 @@ func (r *Report) brokerLines() []Line {
 		add(SectionBroker, fmt.Sprintf("Emit to handler, published, at %d/s, %d events", l.Rate, l.Events), "p50 %.2f ms, p99 %.2f ms", l.P50, l.P99)
 	}
 	if d := r.Down; d != nil {
-		add(SectionDown, fmt.Sprintf("%d events waiting for a broker that is down", d.Waiting), "%.0f MiB, grown by %.0f MiB", d.RSSAfter, d.RSSGrowth)
+		add(SectionDown, fmt.Sprintf("%d events waiting for a broker that is down", d.Waiting), "%.0f MiB, grown by %.0f MiB", d.RSSAfter, whole(d.RSSGrowth))
 		add(SectionDown, "emitting meanwhile", "%.0f/s", d.DownPerSec)
 		add(SectionDown, "emitting with nowhere to publish", "%.0f/s", d.NormalPerSec)
 		add(SectionDown, "ratio", "%.2f", d.Ratio)
@@ -59,3 +62,6 @@ func (r *Report) brokerLines() []Line {
 	}
 	return lines
 }
+
+// whole rounds to a whole number, of which none is -0.
+func whole(x float64) float64 { return math.Round(x) + 0 }

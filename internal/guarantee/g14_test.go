@@ -130,3 +130,22 @@ func TestG14_RelayStopsWhenTheLogWasRestored(t *testing.T) {
 		}
 	})
 }
+
+// What is fed by the broker is given events that its log does not know: it stops and says so, and handles none of them.
+func TestG14_SubscriptionStopsWhenTheLogWasRestored(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, k kind) {
+		for name, more := range restores() {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				r := restored(t, k, more, false)
+				before := len(r.seen.list())
+				r.subscribeFed(t)
+				r.expectDiverged(t, subscriptionName)
+				if n := len(r.seen.list()) - before; n > 0 {
+					t.Errorf("%d events were handled that are not in the log: %v", n, r.seen.list()[before:])
+				}
+			})
+		}
+	})
+}

@@ -17,11 +17,18 @@ type facts struct {
 	log  []pulse.Envelope
 	at   map[uuid.UUID]pulse.Position
 	rows map[visited]pulse.DeliveryState // of the present generations
+
+	arrivals []*arrival               // all there were at the destination
+	owed     map[pulse.Position]int64 // lost there, to be published again
 }
 
 // check compares everything.
 func (w *world) check() {
-	f := &facts{history: w.history, w: w, log: w.readLog(0), at: map[uuid.UUID]pulse.Position{}, rows: map[visited]pulse.DeliveryState{}}
+	f := &facts{history: w.history, w: w}
+	if w.dest != nil {
+		f.arrivals, f.owed = w.dest.snapshot()
+	}
+	f.log, f.at, f.rows = w.readLog(0), map[uuid.UUID]pulse.Position{}, map[visited]pulse.DeliveryState{}
 	rows, err := w.store.List(context.Background(), pulse.DeliveryQuery{})
 	if err != nil {
 		w.violate("list: %v", err)
@@ -43,6 +50,9 @@ func (w *world) check() {
 	f.checkVisits()
 	f.checkEffects()
 	f.checkPauses()
+	if w.dest != nil {
+		f.checkBroker()
+	}
 	for _, s := range w.plan.subs {
 		f.checkHandled(s)
 		f.checkDead(s)

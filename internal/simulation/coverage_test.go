@@ -71,7 +71,7 @@ func (s *total) lacks(schedules int) []string {
 
 // often is what must happen often: each kind of trouble, and both sides of each.
 func often() []string {
-	return []string{
+	return append([]string{
 		"a lease", "a lease taken over uncleanly", "a dead letter", "a slow store", "a read that failed", "a process died",
 		"an event acknowledged", "an event refused", "an event of unknown outcome", "a conflict",
 		"a transaction: commit", "a transaction: error", "a transaction: panic", "a transaction: cancel", "an impatient emitter",
@@ -80,7 +80,7 @@ func often() []string {
 		"a handler: hang", "a handler: stuck", "a handler: kill", "a handler: down",
 		"outcome: handled", "outcome: failed", "outcome: parked", "outcome: unavailable", "outcome: interrupted", "outcome: killed",
 		"a graceful stop while it was idle", "a graceful stop while it handled", "a process killed in a write",
-	}
+	}, oftenAtTheBroker()...)
 }
 
 // seldom is what must happen at least now and then.
@@ -89,12 +89,33 @@ func seldom() []string {
 	for i := range points {
 		points[i] = "fault at " + points[i]
 	}
-	return append(points,
+	return append(append(points,
 		"a cancellation after hand-off", "a large backlog",
 		"a process killed from outside while it was idle", "a process killed from outside while it handled",
 		"a process frozen while it was idle", "a process frozen while it handled", "a write refused after a freeze",
 		"a pause by a person", "a replay", "a dead letter settled by retry", "a dead letter settled by skip", "a dead letter settled by drop",
-	)
+	), seldomAtTheBroker()...)
+}
+
+// oftenAtTheBroker is what must happen often to messages.
+func oftenAtTheBroker() []string {
+	return []string{
+		"a schedule with a broker", "a message published", "a message published again", "a message delivered", "a message redelivered",
+		"a message refused",
+	}
+}
+
+// seldomAtTheBroker is what must happen at least now and then between a relay, its broker and what is fed from there.
+func seldomAtTheBroker() []string {
+	return []string{
+		"a message delayed", "a message delayed for long", "a message dropped", "a message late", "a late message that arrived", "an answer lost",
+		"a message doubled", "a message fenced off", "a message while the broker was down", "an outage of the broker", "a broker wiped", "a broker cut", "a lost message fed again", "a lost message that somebody has not handled", "a redelivery",
+		"a relay frozen between messages", "a relay killed before a message", "a relay killed after a message", "a message of a former relay",
+		"a feed closed on a frozen process", "a last message that could not be read", "an opening that failed",
+		"a fetch that failed", "an acknowledgement that failed", "an acknowledgement reported as failed",
+		"an event parked by the relay", "a pause of the relay", "a republish", "a republish killed", "a republish that failed",
+		"a message the relay parked settled by retry", "a message the relay parked settled by skip", "a message the relay parked settled by drop",
+	}
 }
 
 // TestARunThatDidTooLittleFails: schedules in which nothing happened are no proof.

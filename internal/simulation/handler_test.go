@@ -48,6 +48,9 @@ type deliveryKey struct{}
 func (w *world) handlers(n *node, bus *pulse.Bus, s *sub) []pulse.SubscribeOption {
 	h := &handler{w: w, node: n, bus: bus, sub: s}
 	opts := s.options()
+	if s.fed {
+		opts = append(opts, pulse.From(school, w.dest.inlet(n)))
+	}
 	switch {
 	case s.batch > 0 && s.tx:
 		return append(opts, pulse.OnBatchTx(lessons, s.batch, func(ctx context.Context, _ pulse.Tx, ds []pulse.Delivery) error { return h.handle(ctx, ds) }))

@@ -80,6 +80,11 @@ func (w *world) open(n *node) (*pulse.Bus, error) {
 	if err != nil {
 		return nil, err
 	}
+	if w.plan.broker != nil {
+		if err := bus.Publish(school, w.parts.publisher(w.dest.outlet(n)), w.plan.broker.options()...); err != nil {
+			return nil, err
+		}
+	}
 	for _, s := range w.plan.subs {
 		if err := bus.Subscribe(s.name, w.handlers(n, bus, s)...); err != nil {
 			return nil, err
@@ -142,13 +147,7 @@ func (w *world) befall(l *life, r *rand.Rand, what string) {
 		d := between(r, 100*time.Millisecond, 11*time.Second)
 		w.coverBusy("a process frozen", l)
 		w.trace("%s is frozen for %v", l.name, d)
-		l.freeze()
-		select {
-		case <-time.After(d):
-		case <-l.dead:
-		}
-		l.thawed.Store(true)
-		l.thaw()
+		l.suspend(d)
 		w.trace("%s is thawed", l.name)
 	}
 }

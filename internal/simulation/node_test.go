@@ -36,12 +36,15 @@ type node struct {
 	thawed atomic.Bool
 
 	mu      sync.Mutex
+	freezes int                   // under way
 	frozen  chan struct{}         // closed when it goes on; nil while it runs
+	silence chan struct{}         // closed when it has been frozen for so long that a broker gives it up
+	giveUp  *time.Timer           // closes silence; nil while it runs
 	streams map[string]*rand.Rand // by point
 }
 
 func (w *world) newNode(name string) *node {
-	return &node{w: w, name: name, store: w.store, dead: make(chan struct{}), streams: map[string]*rand.Rand{}}
+	return &node{w: w, name: name, store: w.store, dead: make(chan struct{}), silence: make(chan struct{}), streams: map[string]*rand.Rand{}}
 }
 
 // kill ends the process like kill -9.
@@ -66,15 +69,46 @@ func (n *node) isDead() bool {
 func (n *node) freeze() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.freezes++; n.freezes > 1 {
+		return
+	}
 	n.frozen = make(chan struct{})
+	n.giveUp = time.AfterFunc(patience, func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		close(n.silence)
+		n.silence = make(chan struct{})
+	})
 }
 
 // thaw lets it go on.
 func (n *node) thaw() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.freezes--; n.freezes > 0 {
+		return
+	}
+	n.giveUp.Stop()
 	close(n.frozen)
 	n.frozen = nil
+}
+
+// suspend freezes the process for a while, or until it dies.
+func (n *node) suspend(d time.Duration) {
+	n.freeze()
+	select {
+	case <-time.After(d):
+	case <-n.dead:
+	}
+	n.thawed.Store(true)
+	n.thaw()
+}
+
+// silent is closed when the process has been frozen for so long that a broker gives it up.
+func (n *node) silent() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.silence
 }
 
 // gate waits while the process is frozen. An error tells that it is dead.
@@ -115,12 +149,24 @@ func (n *node) draw(point string, q float64) bool {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return chance(n.stream(point), q)
+}
+
+// between is a duration from low to high, from the stream of a point.
+func (n *node) between(point string, low, high time.Duration) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return between(n.stream(point), low, high)
+}
+
+// stream is the random source of a point. The caller holds mu.
+func (n *node) stream(point string) *rand.Rand {
 	r := n.streams[point]
 	if r == nil {
 		r = n.w.plan.stream(n.name + "/" + point)
 		n.streams[point] = r
 	}
-	return chance(r, q)
+	return r
 }
 
 type (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/edupulse-live/pulse"
@@ -18,6 +19,8 @@ type operator struct {
 	r       *rand.Rand
 	own     *pulse.Bus
 	replays int
+	// republishes so far
+	republishes int
 }
 
 func newOperator(w *world) *operator {
@@ -33,6 +36,10 @@ func (o *operator) run() {
 	}
 	for o.w.age() < o.w.plan.lasting {
 		time.Sleep(between(o.r, 200*time.Millisecond, 3*time.Second))
+		if o.w.dest != nil && chance(o.r, 0.4) {
+			o.tendRelay()
+			continue
+		}
 		s := o.w.plan.subs[o.r.IntN(len(o.w.plan.subs))]
 		switch o.r.IntN(6) {
 		case 0:
@@ -65,7 +72,7 @@ func (o *operator) pause(s *sub) {
 	from := o.w.age()
 	time.Sleep(between(o.r, 100*time.Millisecond, 5*time.Second))
 	if err == nil {
-		o.w.cover("a pause by a person")
+		o.w.cover("a pause " + o.w.whose(s, "by a person", "of the relay"))
 		o.w.history.paused(pausing{s.name, from + seen, o.w.age()})
 	}
 	for {
@@ -76,6 +83,14 @@ func (o *operator) pause(s *sub) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// whose tells subscriptions from the relay.
+func (w *world) whose(s *sub, subscription, relay string) string {
+	if s == w.plan.relay {
+		return relay
+	}
+	return subscription
 }
 
 func (h *history) paused(p pausing) {
@@ -123,7 +138,7 @@ func (o *operator) settle(s *sub) {
 	if n == 0 && (err == nil || !o.took(s, row, how)) {
 		return
 	}
-	o.w.cover(fmt.Sprintf("a dead letter settled by %s", how))
+	o.w.cover(fmt.Sprintf("%s settled by %s", o.w.whose(s, "a dead letter", "a message the relay parked"), how))
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.settled = append(h.settled, settled{visited{s.name, generation, row.Position}, how, tick})
@@ -151,7 +166,11 @@ func (w *world) deadOf(s *sub) []pulse.DeliveryState {
 // settleAll has all dead letters tried again.
 func (w *world) settleAll() bool {
 	tick := w.history.stamp()
-	for _, s := range w.plan.subs {
+	subs := w.plan.subs
+	if w.plan.relay != nil {
+		subs = append(slices.Clone(subs), w.plan.relay)
+	}
+	for _, s := range subs {
 		rows := w.deadOf(s)
 		n, err := w.anyLife().bus.Settle(context.Background(), pulse.DeliveryQuery{Subscription: s.name}, pulse.SettleRetry)
 		if n != len(rows) || err != nil {

@@ -27,6 +27,8 @@ type plan struct {
 	restart   bool          // after the faults all processes stop, and one new one drains
 	old       int           // events that are there before the subscriptions
 	skew      time.Duration // of the store's clock
+	broker    *brokerPlan   // nil: everything is fed from the log
+	relay     *sub          // with a broker: what is known of the relay
 }
 
 // rates are chances, from 0 to 1.
@@ -87,6 +89,7 @@ func newPlan(seed uint64) *plan {
 	if chance(r, 0.3) {
 		p.skew = between(r, -10*time.Second, 10*time.Second)
 	}
+	p.addBroker()
 	return p
 }
 
@@ -153,6 +156,7 @@ type sub struct {
 	timeout     time.Duration
 	concurrency int
 	pauseAfter  int
+	fed         bool     // from the broker
 	trouble     float64  // share of events that have trouble
 	troubles    []string // kinds of it
 }
@@ -224,6 +228,9 @@ func (w *world) subOf(name string) *sub {
 		if s.name == name {
 			return s
 		}
+	}
+	if w.plan.relay != nil && w.plan.relay.name == name {
+		return w.plan.relay
 	}
 	panic("no subscription " + name)
 }

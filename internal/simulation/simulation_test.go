@@ -38,7 +38,7 @@ func TestSimulation(t *testing.T) {
 	}
 	sum := newTotal()
 	inParallel(t, n, func(t *testing.T, seed uint64) {
-		r := simulate(t, newPlan(seed), soundStore, nil)
+		r := simulate(t, newPlan(seed), sound(), nil)
 		if sum.add(r) {
 			t.Errorf("seed %d:\n%s\nPULSE_SIM_SEED=%d go test ./internal/simulation -run TestSimulation", seed, strings.Join(r.violations, "\n"), seed)
 		}
@@ -51,7 +51,7 @@ func repeat(t *testing.T, seed uint64) {
 	for range repetitions {
 		var mu sync.Mutex
 		var lines []string
-		r := simulate(t, newPlan(seed), soundStore, func(format string, args ...any) {
+		r := simulate(t, newPlan(seed), sound(), func(format string, args ...any) {
 			mu.Lock()
 			defer mu.Unlock()
 			lines = append(lines, fmt.Sprintf(format, args...))
@@ -81,7 +81,7 @@ func inParallel(t *testing.T, n int, fn func(t *testing.T, seed uint64)) {
 const stuck = 2 * time.Minute
 
 // simulate runs one schedule in virtual time.
-func simulate(t *testing.T, p *plan, store storeMaker, tracef func(format string, args ...any)) (r report) {
+func simulate(t *testing.T, p *plan, with parts, tracef func(format string, args ...any)) (r report) {
 	watchdog := time.AfterFunc(stuck, func() { panic(fmt.Sprintf("seed %d: no end after %v", p.seed, stuck)) })
 	defer watchdog.Stop()
 	defer func() {
@@ -89,6 +89,6 @@ func simulate(t *testing.T, p *plan, store storeMaker, tracef func(format string
 			panic(fmt.Sprintf("seed %d: %v", p.seed, problem))
 		}
 	}()
-	synctest.Test(t, func(*testing.T) { r = live(p, store, tracef) })
+	synctest.Test(t, func(*testing.T) { r = live(p, with, tracef) })
 	return r
 }

@@ -14,7 +14,9 @@ import (
 // world is one schedule while it runs.
 type world struct {
 	plan    *plan
+	parts   parts
 	store   fullStore
+	dest    *destination // nil without a broker
 	history *history
 	log     *slog.Logger
 	tracef  func(format string, args ...any) // nil: nobody listens
@@ -55,19 +57,34 @@ type storeMaker func(opts *memstore.Options) fullStore
 
 func soundStore(opts *memstore.Options) fullStore { return memstore.New(opts) }
 
+// parts are what a schedule runs on.
+type parts struct {
+	store     storeMaker
+	publisher func(pulse.Publisher) pulse.Publisher // wraps that of a process
+}
+
+// sound are parts without a bug.
+func sound() parts {
+	return parts{store: soundStore, publisher: func(p pulse.Publisher) pulse.Publisher { return p }}
+}
+
 // live runs a schedule. It must be called in a bubble of synctest.
-func live(p *plan, store storeMaker, tracef func(format string, args ...any)) report {
+func live(p *plan, with parts, tracef func(format string, args ...any)) report {
 	w := &world{
-		plan: p, history: newHistory(), tracef: tracef, begun: time.Now(), log: slog.New(slog.DiscardHandler),
+		plan: p, parts: with, history: newHistory(), tracef: tracef, begun: time.Now(), log: slog.New(slog.DiscardHandler),
 		healed: make(chan struct{}), over: make(chan struct{}),
 		lives: map[int]*life{}, leases: map[string]*grant{}, coverage: map[string]int{},
 	}
 	if tracef != nil {
 		w.log = slog.New(tracer{w})
 	}
-	w.store = store(&memstore.Options{
+	w.store = with.store(&memstore.Options{
 		LateSequencing: p.late, Hook: w.hook, Clock: func() time.Time { return time.Now().Add(p.skew) },
 	})
+	if p.broker != nil {
+		w.dest = w.newDestination()
+		w.cover("a schedule with a broker")
+	}
 	w.live()
 	w.history.mu.Lock()
 	defer w.history.mu.Unlock()
@@ -113,6 +130,9 @@ func (w *world) act() {
 	if w.plan.operated {
 		actors.Go(func() { newOperator(w).run() })
 	}
+	if w.dest != nil && len(w.plan.broker.weather) > 0 {
+		actors.Go(w.dest.weather)
+	}
 	time.Sleep(w.plan.lasting)
 	actors.Wait()
 }
@@ -133,13 +153,25 @@ func (w *world) register() {
 		w.cover("a large backlog")
 	}
 	_, _ = w.store.Info(context.Background()) // they have their positions
-	for _, s := range w.plan.subs {
-		state, err := w.store.Register(context.Background(), pulse.Registration{Name: s.name, Start: s.start})
-		if err != nil {
-			w.violate("set-up: register %s: %v", s.name, err)
-		}
-		w.history.starts[s.name] = []pulse.Position{state.Cursor.Position + 1}
+	if w.dest != nil {
+		w.registerOne(w.plan.relay, pulse.Registration{Start: pulse.Beginning})
 	}
+	for _, s := range w.plan.subs {
+		r := pulse.Registration{Start: s.start}
+		if s.fed {
+			r.Source = school
+		}
+		w.registerOne(s, r)
+	}
+}
+
+func (w *world) registerOne(s *sub, r pulse.Registration) {
+	r.Name = s.name
+	state, err := w.store.Register(context.Background(), r)
+	if err != nil {
+		w.violate("set-up: register %s: %v", s.name, err)
+	}
+	w.history.starts[s.name] = []pulse.Position{state.Cursor.Position + 1}
 }
 
 // old is the least number of events that there are before the subscriptions.
