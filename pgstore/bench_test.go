@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -64,47 +65,41 @@ func BenchmarkRaw(b *testing.B) {
 			}
 			defer conn.Close(context.Background())
 			recs := lessons("raw", b.N)
-			raw := newRawInsert(b, conn)
+			createRaw(b, conn)
 			b.ResetTimer()
 			for unit := range slices.Chunk(recs, size) {
-				raw.insert(b, conn, unit)
+				insertRaw(b, conn, unit)
 			}
 			perSecond(b)
 		})
 	}
 }
 
-type rawInsert struct{}
-
-func newRawInsert(b *testing.B, conn *pgx.Conn) rawInsert {
+// createRaw creates a table like that of events.
+func createRaw(b *testing.B, conn *pgx.Conn) {
 	b.Helper()
-	_, err := conn.Exec(b.Context(), `CREATE TABLE raw (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, event_id uuid UNIQUE, name text, version int, source text,
+	run(b, conn, `CREATE TABLE raw (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, event_id uuid UNIQUE, name text, version int, source text,
 		occurred_at timestamptz, recorded_at timestamptz DEFAULT clock_timestamp(), actor uuid, correlation text, key text,
 		fact_salt bytea, link_salt bytea, digests bytea, commitment bytea, format int, data json)`)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return rawInsert{}
 }
 
-func (rawInsert) insert(b *testing.B, conn *pgx.Conn, recs []pulse.Record) {
+// insertRaw inserts rows as one usually does.
+func insertRaw(b *testing.B, conn *pgx.Conn, recs []pulse.Record) {
 	n := len(recs)
 	ids, actors := make([][16]byte, n), make([][16]byte, n)
 	names, sources, correlations, keys, data := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	versions, formats := make([]int32, n), make([]int32, n)
-	times := make([]any, n)
-	_ = times
-	occurred := make([]string, n)
+	versions, formats, occurred := make([]int32, n), make([]int32, n), make([]time.Time, n)
 	facts, links, digests, commitments := make([][]byte, n), make([][]byte, n), make([][]byte, n), make([][]byte, n)
 	for i := range recs {
 		r := &recs[i]
 		ids[i], actors[i], names[i], sources[i], correlations[i], keys[i], data[i] = r.ID, r.Actor, r.Name, r.Source, r.Correlation, r.Key, string(r.Data)
-		versions[i], formats[i] = int32(r.Version), int32(r.Format)
-		occurred[i] = r.OccurredAt.Format("2006-01-02 15:04:05.000000Z07:00")
+		versions[i], formats[i], occurred[i] = int32(r.Version), int32(r.Format), r.OccurredAt
 		facts[i], links[i], digests[i], commitments[i] = r.FactSalt[:], r.LinkSalt[:], r.Digests, r.Commitment[:]
 	}
-	_, err := conn.Exec(b.Context(), `INSERT INTO raw (event_id, name, version, source, occurred_at, actor, correlation, key, fact_salt, link_salt, digests, commitment, format, data)
-		SELECT * FROM unnest($1::uuid[], $2::text[], $3::int4[], $4::text[], $5::timestamptz[], $6::uuid[], $7::text[], $8::text[], $9::bytea[], $10::bytea[], $11::bytea[], $12::bytea[], $13::int4[], $14::json[])`,
+	_, err := conn.Exec(b.Context(), `INSERT INTO raw
+		(event_id, name, version, source, occurred_at, actor, correlation, key, fact_salt, link_salt, digests, commitment, format, data)
+		SELECT * FROM unnest($1::uuid[], $2::text[], $3::int4[], $4::text[], $5::timestamptz[], $6::uuid[], $7::text[], $8::text[],
+		$9::bytea[], $10::bytea[], $11::bytea[], $12::bytea[], $13::int4[], $14::json[])`,
 		ids, names, versions, sources, occurred, actors, correlations, keys, facts, links, digests, commitments, formats, data)
 	if err != nil {
 		b.Fatal(err)
