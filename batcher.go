@@ -15,17 +15,18 @@ const (
 )
 
 // batcher is an Appender that lets concurrent callers share transactions of the store: group commit. It clocks
-// itself: an idle store gets a unit at once; while one batch is in flight the next one fills.
+// itself: an idle store gets a unit at once; while one batch is in flight, or as many as the store takes at the same time, the next one fills.
 //
-// The goroutine that writes exists only while there is something to write.
+// The goroutines that write exist only while there is something to write.
 type batcher struct {
 	store  Appender
 	stored func() // called after each batch that was stored
+	most   int    // batches in flight
 
 	mu       sync.Mutex
 	pending  []*unit
-	flushing bool       // a flush goroutine exists
-	idle     *sync.Cond // signalled when it ends
+	flushing int        // flush goroutines that exist
+	idle     *sync.Cond // signalled when one ends
 	closed   bool
 }
 
@@ -40,7 +41,10 @@ type unit struct {
 }
 
 func newBatcher(store Appender, stored func()) *batcher {
-	b := &batcher{store: store, stored: stored}
+	b := &batcher{store: store, stored: stored, most: 1}
+	if p, ok := store.(Parallel); ok {
+		b.most = max(1, p.ParallelAppends())
+	}
 	b.idle = sync.NewCond(&b.mu)
 	return b
 }
@@ -54,8 +58,8 @@ func (b *batcher) Append(ctx context.Context, recs []Record) error {
 		return fmt.Errorf("%w: the bus was closed", ErrClosed)
 	}
 	b.pending = append(b.pending, u)
-	if !b.flushing {
-		b.flushing = true
+	if b.flushing < b.most {
+		b.flushing++
 		go b.flush()
 	}
 	b.mu.Unlock()
@@ -88,7 +92,7 @@ func (b *batcher) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	for b.flushing {
+	for b.flushing > 0 {
 		b.idle.Wait()
 	}
 }
@@ -122,7 +126,7 @@ func (b *batcher) gather(last int) {
 	}
 }
 
-// take removes the next batch from the pending units; nil, once and for all, when there is none.
+// take removes the next batch from the pending units; nil, once and for all for this goroutine, when there is none.
 func (b *batcher) take() []*unit {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -145,7 +149,7 @@ func (b *batcher) take() []*unit {
 	b.pending = append(b.pending[:0], b.pending[n:]...)
 	clear(b.pending[len(b.pending):cap(b.pending)])
 	if units == nil {
-		b.flushing = false
+		b.flushing--
 		b.idle.Broadcast()
 	}
 	return units

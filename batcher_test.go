@@ -85,7 +85,7 @@ func TestBatcherSharesTransactions(t *testing.T) {
 
 // TestBatcherIsolatesTheCulprit: of many callers in one batch only the one whose record is refused fails.
 func TestBatcherIsolatesTheCulprit(t *testing.T) {
-	for _, cause := range []error{ErrConflict, ErrInvalid, ErrTooLarge} {
+	for _, cause := range []error{ErrConflict, ErrInvalid, ErrTooLarge, ErrBusy} {
 		t.Run(cause.Error(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := &gatedStore{gate: make(chan struct{}), fail: func(r *Record) error {
@@ -212,5 +212,42 @@ func TestBatcherTimesOut(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != storeTimeout {
 			t.Errorf("got %v after %s", err, time.Since(begin))
 		}
+	})
+}
+
+// parallelStore takes two writes at the same time.
+type parallelStore struct{ gatedStore }
+
+func (*parallelStore) ParallelAppends() int { return 2 }
+
+// TestBatcherKeepsAsManyInFlightAsTheStoreTakes, and no more: what comes meanwhile leaves as one batch.
+func TestBatcherKeepsAsManyInFlightAsTheStoreTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &parallelStore{gatedStore{gate: make(chan struct{})}}
+		b := newBatcher(store, func() {})
+		var callers sync.WaitGroup
+		for _, name := range []string{"first", "second", "third", "fourth", "fifth"} {
+			callers.Go(func() {
+				if err := b.Append(t.Context(), unitOf(name)); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait() // it is in flight, or waits
+		}
+		store.gate <- struct{}{}
+		store.gate <- struct{}{}
+		synctest.Wait()
+		store.mu.Lock()
+		slices.SortFunc(store.batches, func(a, b []string) int { return slices.Compare(a, b) })
+		if got := fmt.Sprint(store.batches); got != "[[first] [second]]" {
+			t.Errorf("the writes in flight were %s", got)
+		}
+		store.mu.Unlock()
+		store.gate <- struct{}{}
+		callers.Wait()
+		if got := fmt.Sprint(store.batches[2:]); got != "[[third fourth fifth]]" {
+			t.Errorf("what waited left as %s", got)
+		}
+		b.close()
 	})
 }

@@ -57,6 +57,12 @@ type Page struct {
 	Next Position
 }
 
+// Parallel is the ability of a store whose Appends are faster side by side than one after the other.
+type Parallel interface {
+	// ParallelAppends is the number of batches of emits that a bus keeps in flight, from 1. It does not change.
+	ParallelAppends() int
+}
+
 // Appender appends to a log: a Store, or a Tx inside a transaction.
 type Appender interface {
 	Append(ctx context.Context, recs []Record) error

@@ -53,6 +53,9 @@ func (s *Store) Append(ctx context.Context, recs []pulse.Record) error {
 	return nil
 }
 
+// ParallelAppends is 2: while the server writes one batch of emits the next is made; see pulse.Parallel.
+func (s *Store) ParallelAppends() int { return 2 }
+
 // check refuses records that do not belong into this log.
 func (s *Store) check(recs []pulse.Record) error {
 	for i := range recs {

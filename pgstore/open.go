@@ -59,6 +59,7 @@ var (
 	_ pulse.Subscriptions = (*Store)(nil)
 	_ pulse.Deliveries    = (*Store)(nil)
 	_ pulse.Indexer       = (*Store)(nil)
+	_ pulse.Parallel      = (*Store)(nil)
 )
 
 // Open opens the store on the database that dsn names, a URL or key=value pairs as pgxpool.ParseConfig takes them, with a pool of
