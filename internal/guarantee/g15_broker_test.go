@@ -44,6 +44,8 @@ func TestG15_BrokerDownBeforeABacklog(t *testing.T) {
 				w.drain(t)
 				address := strings.TrimPrefix(first.URL(), "nats://")
 				stop := w.run(t)
+				w.emit(t, lesson{Key: "key-0"})
+				w.untilPublished(t) // so that it is publishing that fails
 				closeBroker(t, first)
 				w.emitBacklog(t, b.events, b.size)
 				used := heapInUse()
