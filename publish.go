@@ -132,7 +132,9 @@ func (r *runner) heal(ctx context.Context, state *SubscriptionState) error {
 	return nil
 }
 
-// catchUp moves the cursor to the last message of the destination, if the log knows it.
+// catchUp moves the cursor to the last message of the destination, which the log has to know. Not while the destination is fed again
+// after a loss, when the cursor is saved without a commitment: then messages that were there before lie behind the gap, and what is
+// missing is published once more than needed.
 func (r *runner) catchUp(ctx context.Context, state *SubscriptionState, last Cursor) error {
 	page, err := r.ports.store.Read(ctx, Query{After: last.Position - 1, Through: last.Position})
 	if err != nil {
@@ -140,6 +142,9 @@ func (r *runner) catchUp(ctx context.Context, state *SubscriptionState, last Cur
 	}
 	if len(page.Envelopes) == 0 || page.Envelopes[0].Commitment != last.Commitment {
 		return fmt.Errorf("%w: the last message there, position %d, is not in this log: the log was restored or replaced, or another log publishes there", ErrDiverged, last.Position)
+	}
+	if state.Cursor.Commitment == ([32]byte{}) {
+		return nil
 	}
 	state.Cursor = Cursor{Epoch: state.Cursor.Epoch, Position: last.Position, Commitment: last.Commitment}
 	return nil

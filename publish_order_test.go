@@ -2,6 +2,7 @@ package pulse_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/membroker"
+	"github.com/edupulse-live/pulse/memstore"
 )
 
 // TestFollowersArePublishedInTheirPlace: what waited behind a refused message is not published before what lies in front of it in the
@@ -125,6 +127,60 @@ func TestLateMessageLost(t *testing.T) {
 		}
 		if len(found) != 10 {
 			t.Errorf("fed again it has %v, want 1 to 10", found)
+		}
+	})
+}
+
+// TestCrashWhileFeedingAgain: the destination lost a late message with its tail, and the relay fails before it has saved anything of what
+// it feeds again: the messages behind the gap do not make it believe that all is there.
+func TestCrashWhileFeedingAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failing := false
+		bus, _ := faultyBus(t, func(_ context.Context, point string) error {
+			if failing && point == memstore.AdvanceAfter { // the cursor is set back, and then the process ends
+				failing = false
+				return errors.New("the power is gone")
+			}
+			return nil
+		})
+		refuse := true
+		broker := membroker.New(&membroker.Options{Hook: func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
+			if refuse && env.Position == 6 {
+				return membroker.Refuse
+			}
+			return membroker.None
+		}})
+		if err := bus.Publish("memory", broker.Publisher("memory")); err != nil {
+			t.Fatal(err)
+		}
+		subscribe(t, bus, "index", pulse.From("memory", broker.Source("memory")), pulse.OnDelivery(">", func(context.Context, *pulse.Delivery) error { return nil }))
+		emit(t, bus, lesson{"z", 0})
+		drainSoon(t, bus)
+		if err := bus.Pause(t.Context(), "index", "away"); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 10 {
+			emit(t, bus, lesson{string(rune('a' + i)), i})
+		}
+		stop := (&relayed{Bus: bus}).running(t)
+		time.Sleep(time.Second)
+		refuse = false
+		if n, err := bus.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		time.Sleep(time.Minute)
+		stop()
+		broker.Truncate("memory", 8) // 10, 11 and 6 are gone
+		failing = true
+		stop = (&relayed{Bus: bus}).running(t)
+		time.Sleep(time.Minute)
+		stop()
+		found := map[pulse.Position]bool{}
+		for _, p := range published(broker) {
+			found[p] = true
+		}
+		if len(found) != 11 || failing {
+			t.Errorf("fed again it has %v, want 1 to 11; failed: %t", found, !failing)
 		}
 	})
 }

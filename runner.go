@@ -33,6 +33,7 @@ type runner struct {
 	healed   atomic.Bool   // of a relay: while it runs, the destination was compared with the cursor
 
 	// Owned by the goroutine of run and its sessions.
+	asked    time.Time     // when it asked for the lease it has: the store counts from no earlier
 	failures int           // attempts that failed in a row
 	wait     time.Duration // of the last pause it made by itself; 0 after a success
 }
@@ -112,6 +113,7 @@ func (r *runner) once(ctx context.Context) error {
 		r.sleep(ctx, min(left, heldWait))
 		return nil
 	}
+	r.asked = time.Now()
 	lease, err := r.ports.leases.Acquire(ctx, Lease{Name: r.sub.name, Holder: r.holder}, leaseTTL)
 	if err != nil {
 		return err

@@ -39,6 +39,9 @@ func (s *session) save() {
 		return
 	}
 	p := Progress{Cursor: s.cursor}
+	if s.cursor.Position < s.healing {
+		p.Cursor.Commitment = [32]byte{} // see catchUp
+	}
 	for pos := range s.dirty {
 		it := s.rows[pos]
 		if it == nil {

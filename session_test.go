@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // TestNoBatchOvertakesAnother: the next batch of an ordered subscription leaves only when the one before is booked, and with
@@ -81,4 +83,33 @@ func TestAnswered(t *testing.T) {
 			}
 		})
 	}
+}
+
+// slowLeases answers late, and after the first time not any more.
+type slowLeases struct {
+	Leases
+	calls int
+}
+
+func (l *slowLeases) Acquire(_ context.Context, lease Lease, _ time.Duration) (Lease, error) {
+	if l.calls++; l.calls > 1 {
+		return lease, ErrStore
+	}
+	time.Sleep(3 * time.Second)
+	return lease, nil
+}
+
+// TestALeaseIsOverAfterItsTimeSinceItWasAskedFor: the store may have counted from then on, however late its answer came.
+func TestALeaseIsOverAfterItsTimeSinceItWasAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &runner{sub: &subscription{}, ports: storePorts{leases: &slowLeases{}}, asked: time.Now()}
+		s := newSession(r, Lease{}, Cursor{})
+		begin := time.Now()
+		go s.renew(t.Context())
+		<-s.renewed
+		<-s.lost
+		if held := time.Since(begin.Add(leaseRenew)); held > leaseTTL+leaseRenew {
+			t.Errorf("the lease counts for %s after it was asked for", held)
+		}
+	})
 }

@@ -131,7 +131,7 @@ func (s *session) saver(ctx context.Context) {
 func (s *session) renew(ctx context.Context) {
 	tick := time.NewTicker(leaseRenew)
 	defer tick.Stop()
-	renewed := time.Now()
+	renewed := s.asked
 	for {
 		select {
 		case <-tick.C:
@@ -139,12 +139,13 @@ func (s *session) renew(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		asked := time.Now()
 		attempt, cancel := context.WithTimeout(ctx, leaseTTL-leaseRenew)
 		lease, err := s.ports.leases.Acquire(attempt, s.lease, leaseTTL)
 		cancel()
 		switch {
 		case err == nil:
-			renewed = time.Now()
+			renewed = asked
 			select {
 			case s.renewed <- lease:
 			case <-ctx.Done():

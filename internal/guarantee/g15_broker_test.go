@@ -43,10 +43,12 @@ func TestG15_BrokerDownBeforeABacklog(t *testing.T) {
 				before := w.emitLatencies(t, outageEmits())
 				w.drain(t)
 				address := strings.TrimPrefix(first.URL(), "nats://")
+				stop := w.run(t)
+				w.emit(t, lesson{Key: "key-0"})
+				w.untilPublished(t) // so that it is publishing that fails
 				closeBroker(t, first)
 				w.emitBacklog(t, b.events, b.size)
 				used := heapInUse()
-				stop := w.run(t)
 				relay := pulse.RelayName(destination)
 				grown := w.watchHeap(t, used, func() bool { return w.state(t, relay).PauseReason != "" })
 				down := w.emitLatencies(t, outageEmits())

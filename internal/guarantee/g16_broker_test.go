@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/natsbroker"
@@ -123,4 +124,45 @@ func (w *world) subscribeCancelling(t *testing.T, b *natsbroker.Broker, c *cance
 	w.publishTo(t, &cancellingPublisher{b.Publisher(), c})
 	from := pulse.From(destination, &cancellingSource{b.Source(), c})
 	w.subscribe(t, subscriptionName, append(w.effectHandler(sort), attempts(1), from)...)
+}
+
+// The relay is cancelled while the broker does not answer, and longer than the drain timeout: what it had in hand is published by the next
+// one, with no attempt spent.
+func TestG16_InterruptedPublishingLosesNothing(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, k kind) {
+		b, p := newBroker(t, t.TempDir()), newPlace(t, k)
+		emitted := 0
+		session := func(publisher pulse.Publisher, step func(w *world)) {
+			t.Helper()
+			w, err := openWorld(t.Context(), p, "", &pulse.Options{Logger: quiet(t), DrainTimeout: 5 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.shut(t)
+			w.publishTo(t, publisher)
+			w.emit(t, numbered(emitted+30, relayKeys)[emitted:]...)
+			emitted += 30
+			step(w)
+			if rows := w.deliveries(t, pulse.RelayName(destination)); len(rows) > 0 {
+				t.Errorf("left: %+v", rows)
+			}
+		}
+		for range scaled(6, 3) {
+			mute := &silent{Publisher: b.Publisher(), called: make(chan struct{})}
+			session(mute, func(w *world) {
+				stop := w.run(t)
+				<-mute.called
+				stop()
+				if s := w.state(t, pulse.RelayName(destination)); int(s.Cursor.Position) > emitted-30 {
+					t.Errorf("the relay has saved position %d, and published %d", s.Cursor.Position, emitted-30)
+				}
+			})
+			session(b.Publisher(), func(w *world) { w.drain(t) })
+		}
+		w := open(t, p, "")
+		if found := w.compare(t, stranger(t, b.URL())); found.distinct != emitted {
+			t.Errorf("%+v, want %d events", found, emitted)
+		}
+	})
 }
