@@ -19,6 +19,8 @@ const (
 	deadlockDetected     = "40P01"
 	lockNotAvailable     = "55P03"
 
+	insufficientPrivilege = "42501"
+
 	// Raised by refuse.
 	codeFenced   = "PU001"
 	codeOrigin   = "PU002"
@@ -127,7 +129,7 @@ func kindOf(pg *pgconn.PgError) error {
 	switch pg.Code {
 	case codeFenced:
 		return pulse.ErrFenced
-	case codeOrigin, "22021", "22P05", "22P02", "22P03", "42501":
+	case codeOrigin, "22021", "22P05", "22P02", "22P03", insufficientPrivilege, "3D000", "28000", "28P01":
 		return pulse.ErrInvalid
 	case codeTooLarge, "54000":
 		return pulse.ErrTooLarge
@@ -154,8 +156,12 @@ func explain(pg *pgconn.PgError) string {
 		return "the server is read-only, a standby perhaps: use the primary"
 	case "42P01", "3F000":
 		return "the tables are not there: open a store on this database and schema first"
-	case "42501":
-		return "this role may not do that: grant it the rights on the schema"
+	case insufficientPrivilege:
+		return "this role may not do that: let the owner of the tables grant it what Grants returns"
+	case "3D000":
+		return "the database is not there: create it with ENCODING 'UTF8', or name another one"
+	case "28000", "28P01":
+		return "the server does not let this role in: look at user and password in the DSN, and at pg_hba.conf"
 	case "53100":
 		return "disk full: nothing was stored; free some space and try again"
 	case "53300":

@@ -5,9 +5,10 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"strings"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -21,27 +22,109 @@ const oldestServer = 140000
 //go:embed migrations/*.sql
 var migrations embed.FS // never written to
 
-// migrate brings the tables to the latest version. Each migration is one transaction under a lock, so that any number of processes may
-// start at once, and any of them may be killed.
-func (s *Store) migrate(ctx context.Context, opts *Options) error {
-	if err := s.checkServer(ctx); err != nil {
-		return err
-	}
-	version, err := s.version(ctx, s.pool)
-	for err == nil && version < latestSchema {
-		version, err = s.migrateNext(ctx, opts)
-	}
-	if err == nil && version > latestSchema {
-		err = fmt.Errorf("%w: schema %s was written by a newer pulse (version %d, this one knows %d): upgrade pulse",
-			pulse.ErrInvalid, s.schema, version, latestSchema)
-	}
-	return err
+// Migration is one step of the tables of a log from one version to the next.
+type Migration struct {
+	Version int    // of the tables afterwards; the first makes version 1
+	Name    string // what it is about, a word or two
+	SQL     string // all its statements, to be run in one transaction, by psql -1 for example
 }
 
-func (s *Store) checkServer(ctx context.Context) error {
+// Migrations returns all migrations of a log with these options, in their order. They are what Open carries out. Somebody else may do so
+// before: then Open finds nothing left to do and needs no right to create anything.
+func Migrations(opts *Options) ([]Migration, error) {
+	all, err := migrationsOf(opts)
+	if err != nil {
+		return nil, fail("migrations", err)
+	}
+	return all, nil
+}
+
+// Plan returns the migrations that Open would carry out on the database that dsn names, none when the tables are of this
+// version. It changes nothing.
+func Plan(ctx context.Context, dsn string, opts *Options) ([]Migration, error) {
+	return withPool(ctx, "plan", dsn, opts, func(m *migrator) ([]Migration, error) {
+		version, err := m.check(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return m.all[version:], nil
+	})
+}
+
+// Migrate brings the tables to this version, as Open does, and returns the migrations that it carried out.
+func Migrate(ctx context.Context, dsn string, opts *Options) ([]Migration, error) {
+	return withPool(ctx, "migrate", dsn, opts, func(m *migrator) ([]Migration, error) { return m.run(ctx) })
+}
+
+func withPool(ctx context.Context, op, dsn string, opts *Options, fn func(m *migrator) ([]Migration, error)) ([]Migration, error) {
+	pool, err := connect(ctx, dsn)
+	if err != nil {
+		return nil, fail(op, err)
+	}
+	defer pool.Close()
+	m, err := newMigrator(pool, opts)
+	if err != nil {
+		return nil, fail(op, err)
+	}
+	done, err := fn(m)
+	if err != nil {
+		return nil, fail(op, err)
+	}
+	return done, nil
+}
+
+// migrator brings the tables of one schema to the latest version.
+type migrator struct {
+	pool   *pgxpool.Pool
+	schema Schema
+	all    []Migration
+}
+
+func newMigrator(pool *pgxpool.Pool, opts *Options) (*migrator, error) {
+	all, err := migrationsOf(opts)
+	return &migrator{pool, opts.schema(), all}, err
+}
+
+// run brings the tables to the latest version. Each migration is one transaction under a lock, so that any number of processes may
+// start at once, and any of them may be killed.
+func (m *migrator) run(ctx context.Context) (done []Migration, err error) {
+	version, err := m.check(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for version < latestSchema {
+		var mine bool
+		version, mine, err = m.next(ctx)
+		switch {
+		case hasCode(err, insufficientPrivilege):
+			return done, fmt.Errorf("%w: this role may not create the tables in schema %s: migrate with a role that may, then give this one what Grants returns: %w",
+				pulse.ErrInvalid, m.schema, err)
+		case err != nil:
+			return done, err
+		case mine:
+			done = append(done, m.all[version-1])
+		}
+	}
+	return done, nil
+}
+
+// check refuses servers, databases and tables that this version does not work with, and returns the version of the tables.
+func (m *migrator) check(ctx context.Context) (version int, err error) {
+	if err := m.checkServer(ctx); err != nil {
+		return 0, err
+	}
+	version, err = m.version(ctx, m.pool)
+	if err == nil && version > latestSchema {
+		err = fmt.Errorf("%w: schema %s was written by a newer pulse (version %d, this one knows %d): upgrade pulse",
+			pulse.ErrInvalid, m.schema, version, latestSchema)
+	}
+	return version, err
+}
+
+func (m *migrator) checkServer(ctx context.Context) error {
 	var version int
 	var name, encoding string
-	err := s.pool.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+	err := m.pool.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('server_version'),
 		current_setting('server_encoding')`).Scan(&version, &name, &encoding)
 	switch {
 	case err != nil:
@@ -60,79 +143,88 @@ type rowQuerier interface {
 }
 
 // version returns the number of the last migration that was carried out, 0 when none was.
-func (s *Store) version(ctx context.Context, db rowQuerier) (version int, err error) {
+func (m *migrator) version(ctx context.Context, db rowQuerier) (version int, err error) {
 	var exists bool // asked of the catalogs, as to_regclass remembers what was not there when the transaction began
 	err = db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = $1 AND c.relname = 'settings')`, string(s.schema)).Scan(&exists)
+		WHERE n.nspname = $1 AND c.relname = 'settings')`, string(m.schema)).Scan(&exists)
 	if err != nil || !exists {
 		return 0, err
 	}
-	err = db.QueryRow(ctx, s.schema.sql("SELECT schema_version FROM @settings")).Scan(&version)
+	err = db.QueryRow(ctx, m.schema.sql("SELECT schema_version FROM @settings")).Scan(&version)
 	return version, err
 }
 
-// migrateNext carries out one migration, unless another process did meanwhile, and returns the version then.
-func (s *Store) migrateNext(ctx context.Context, opts *Options) (version int, err error) {
-	err = s.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('pulse migrations of schema ' || $1::text, 0))", string(s.schema)); err != nil {
+// next carries out one migration, unless another process did meanwhile, and returns the version then.
+func (m *migrator) next(ctx context.Context) (version int, mine bool, err error) {
+	err = inTx(ctx, m.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('pulse migrations of schema ' || $1::text, 0))", string(m.schema))
+		if err != nil {
 			return err
 		}
-		if version, err = s.version(ctx, tx); err != nil || version >= latestSchema {
+		if version, err = m.version(ctx, tx); err != nil || version >= latestSchema {
 			return err
 		}
-		version++
-		if err := s.apply(ctx, tx, version, opts); err != nil {
+		version, mine = version+1, true
+		if _, err := tx.Exec(ctx, m.all[version-1].SQL, pgx.QueryExecModeSimpleProtocol); err != nil { // takes several statements
 			return fmt.Errorf("migrate to version %d: %w", version, err)
 		}
 		return nil
 	})
-	return version, err
+	return version, mine, err
 }
 
-// apply runs the migration with the given number.
-func (s *Store) apply(ctx context.Context, tx pgx.Tx, number int, opts *Options) error {
-	names, err := fs.Glob(migrations, fmt.Sprintf("migrations/%04d_*.sql", number))
-	if err != nil || len(names) != 1 {
-		return fmt.Errorf("there are %d migrations with the number %d: %w", len(names), number, err)
+func migrationsOf(opts *Options) (all []Migration, err error) {
+	schema := opts.schema()
+	if err := schema.check(); err != nil {
+		return nil, err
 	}
-	script, err := migrations.ReadFile(names[0])
-	if err != nil {
-		return err
+	for number := 1; number <= latestSchema; number++ {
+		names, err := fs.Glob(migrations, fmt.Sprintf("migrations/%04d_*.sql", number))
+		if err != nil || len(names) != 1 {
+			return nil, fmt.Errorf("there are %d migrations with the number %d: %w", len(names), number, err)
+		}
+		script, err := migrations.ReadFile(names[0])
+		if err != nil {
+			return nil, err
+		}
+		name := strings.TrimSuffix(strings.TrimPrefix(names[0], fmt.Sprintf("migrations/%04d_", number)), ".sql")
+		sql := schema.sql(string(script))
+		if number == 1 {
+			sql = createSchemaSQL(schema) + sql + settleSQL(schema, opts)
+		} else {
+			sql += schema.sql(fmt.Sprintf("\nUPDATE @settings SET schema_version = %d;\n", number))
+		}
+		all = append(all, Migration{number, strings.ReplaceAll(name, "_", " "), sql})
 	}
-	if err := s.createSchema(ctx, tx); err != nil {
-		return err
-	}
-	if _, err := tx.Exec(ctx, s.schema.sql(string(script)), pgx.QueryExecModeSimpleProtocol); err != nil { // takes several statements
-		return err
-	}
-	if number == 1 {
-		return s.settle(ctx, tx, opts)
-	}
-	_, err = tx.Exec(ctx, s.schema.sql("UPDATE @settings SET schema_version = $1::int4"), number)
-	return err
+	return all, nil
 }
 
-// createSchema creates the schema. An existing one needs no right to do so.
-func (s *Store) createSchema(ctx context.Context, tx pgx.Tx) error {
-	var exists bool
-	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)", string(s.schema)).Scan(&exists); err != nil || exists {
-		return err
-	}
-	_, err := tx.Exec(ctx, `CREATE SCHEMA "`+string(s.schema)+`"`)
-	return err
+// createSchemaSQL creates the schema. An existing one needs no right to do so, as CREATE SCHEMA IF NOT EXISTS would.
+func createSchemaSQL(schema Schema) string {
+	return fmt.Sprintf(`DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '%[1]s') THEN
+        CREATE SCHEMA "%[1]s";
+    END IF;
+END $$;
+
+`, schema)
 }
 
-// settle writes what a new log keeps for good.
-func (s *Store) settle(ctx context.Context, tx pgx.Tx, opts *Options) error {
-	origin, limit := opts.Origin, opts.MaxEventBytes
-	if origin == "" {
-		origin = "pulse/" + uuid.NewString()
+// settleSQL writes what a new log keeps for good.
+func settleSQL(schema Schema, opts *Options) string {
+	origin, limit := "'pulse/' || gen_random_uuid()", defaultMaxBytes
+	if opts != nil && opts.Origin != "" {
+		origin = quoteLiteral(opts.Origin)
 	}
-	if limit <= 0 {
-		limit = defaultMaxBytes
+	if opts != nil && opts.MaxEventBytes > 0 {
+		limit = opts.MaxEventBytes
 	}
-	_, err := tx.Exec(ctx, s.schema.sql(`INSERT INTO @settings
-		(schema_version, origin, max_event_bytes, epoch, xid_epoch, system_identifier, timeline)
-		SELECT 1, $1::text, $2::int4, 1, 1, system_identifier, `+timelineSQL+` FROM pg_control_system()`), origin, limit)
-	return err
+	return schema.sql(`
+INSERT INTO @settings (schema_version, origin, max_event_bytes, epoch, xid_epoch, system_identifier, timeline)
+SELECT 1, `) + fmt.Sprintf("%s, %d, 1, 1, system_identifier, %s\nFROM pg_control_system();\n", origin, limit, timelineSQL)
+}
+
+// quoteLiteral writes a text as SQL, whatever standard_conforming_strings is.
+func quoteLiteral(s string) string {
+	return "E'" + strings.NewReplacer("'", "''", `\`, `\\`).Replace(s) + "'"
 }

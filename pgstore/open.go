@@ -25,6 +25,14 @@ type Options struct {
 	MaxEventBytes int
 }
 
+// schema is the one that a log with these options is in.
+func (o *Options) schema() Schema {
+	if o == nil || o.Schema == "" {
+		return DefaultSchema
+	}
+	return o.Schema
+}
+
 const (
 	defaultMaxBytes = 512 << 10
 	// defaultConnections is the size of the store's own pool, unless the DSN says pool_max_conns.
@@ -66,17 +74,7 @@ var (
 // connections of its own. A nil opts means the defaults. Tables are created, or brought to this version, when
 // needed. The caller closes the store.
 func Open(ctx context.Context, dsn string, opts *Options) (*Store, error) {
-	config, err := pgxpool.ParseConfig(dsn)
-	if err != nil {
-		return nil, fail("open", fmt.Errorf("%w: %w", pulse.ErrInvalid, err))
-	}
-	if !strings.Contains(dsn, "default_query_exec_mode") {
-		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind every pooler
-	}
-	if !strings.Contains(dsn, "pool_max_conns") {
-		config.MaxConns = defaultConnections
-	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pool, err := connect(ctx, dsn)
 	if err != nil {
 		return nil, fail("open", err)
 	}
@@ -89,6 +87,21 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Store, error) {
 	return s, nil
 }
 
+// connect makes the pool for a DSN.
+func connect(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("%w: give a DSN such as postgres://user@host/database: %w", pulse.ErrInvalid, err)
+	}
+	if !strings.Contains(dsn, "default_query_exec_mode") {
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind every pooler
+	}
+	if !strings.Contains(dsn, "pool_max_conns") {
+		config.MaxConns = defaultConnections
+	}
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
 // OpenPool is Open with a pool of yours, which stays open when the store is closed. It should have four connections or more.
 func OpenPool(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
 	return open(ctx, pool, opts)
@@ -98,10 +111,7 @@ func open(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error
 	if opts == nil {
 		opts = &Options{}
 	}
-	s := &Store{pool: pool, schema: opts.Schema}
-	if s.schema == "" {
-		s.schema = DefaultSchema
-	}
+	s := &Store{pool: pool, schema: opts.schema()}
 	if err := s.schema.check(); err != nil {
 		return nil, fail("open", err)
 	}
@@ -118,10 +128,14 @@ func open(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error
 
 // prepare brings the tables to this version and reads what is constant about the log.
 func (s *Store) prepare(ctx context.Context, opts *Options) error {
-	if err := s.migrate(ctx, opts); err != nil {
+	m, err := newMigrator(s.pool, opts)
+	if err != nil {
 		return err
 	}
-	err := s.pool.QueryRow(ctx, s.schema.sql("SELECT origin, max_event_bytes FROM @settings")).Scan(&s.origin, &s.limit)
+	if _, err := m.run(ctx); err != nil {
+		return err
+	}
+	err = s.pool.QueryRow(ctx, s.schema.sql("SELECT origin, max_event_bytes FROM @settings")).Scan(&s.origin, &s.limit)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/internal/pgtest"
 	"github.com/edupulse-live/pulse/pgstore"
 )
 
@@ -72,7 +73,7 @@ func TestOpenRefuses(t *testing.T) {
 	run(t, pool, "CREATE TABLE newer.settings AS SELECT * FROM pulse.settings")
 	run(t, pool, "UPDATE newer.settings SET schema_version = 99")
 	run(t, pool, "CREATE ROLE guest LOGIN")
-	t.Cleanup(func() { administer(t, dsn, "DROP ROLE guest") })
+	t.Cleanup(func() { pgtest.Exec(t, dsn, "DROP ROLE guest") })
 	for _, c := range []struct {
 		name string
 		dsn  string
@@ -84,8 +85,8 @@ func TestOpenRefuses(t *testing.T) {
 		{"another name", dsn, &pgstore.Options{Origin: "college"}, pulse.ErrInvalid, `"school"`},
 		{"a newer version", dsn, &pgstore.Options{Schema: "newer"}, pulse.ErrInvalid, "upgrade"},
 		{"a schema to be quoted", dsn, &pgstore.Options{Schema: "My Schema"}, pulse.ErrInvalid, "lower-case"},
-		{"no rights", onRole(dsn, "guest"), &pgstore.Options{Schema: "mine"}, pulse.ErrInvalid, "grant"},
-		{"no database", onDatabase(t, dsn, "nowhere"), nil, pulse.ErrStore, "nowhere"},
+		{"no rights", onRole(dsn, "guest"), &pgstore.Options{Schema: "mine"}, pulse.ErrInvalid, "what Grants returns"},
+		{"no database", pgtest.OnDatabase(t, dsn, "nowhere"), nil, pulse.ErrInvalid, "nowhere"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, err := pgstore.Open(t.Context(), c.dsn, c.opts)
