@@ -92,6 +92,8 @@ func (s *source) checkInside(own floor, inside string, spec *ast.ImportSpec, com
 		complain(spec, "%s imports %s, which is on no floor: give it one in imports_test.go", s.path, inside)
 	case other.level >= own.level:
 		complain(spec, "%s (floor %d) imports %s (floor %d): only lower floors may be imported", s.path, own.level, inside, other.level)
+	case other.testing && !own.testing:
+		complain(spec, "%s imports %s, which is for tests", s.path, inside)
 	case own.only != nil && !slices.Contains(own.only, inside):
 		complain(spec, "%s imports %s: of this module it may import only %q", s.path, inside, own.only)
 	}

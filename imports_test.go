@@ -49,6 +49,8 @@ var floors = map[string]floor{
 	"internal/*":     {level: 6, modules: -1},
 	"cmd/*":          {level: 11},
 	"examples/*":     {level: 11, only: []string{".", "cloudevents", "httpapi", "memstore", "sqlitestore", "pgstore", "natsbroker"}, modules: -1},
+
+	"internal/pgtest": {level: 6, modules: -1, testing: true},
 }
 
 // floorOf finds the floor of a package, by its path inside the module.
@@ -164,6 +166,7 @@ func TestImportsRules(t *testing.T) {
 		"adapter imports a memory adapter":        {"pgstore", pkg + `import "github.com/edupulse-live/pulse/memstore"`, "it may import only"},
 		"adapter imports internal":                {"pgstore", pkg + `import "github.com/edupulse-live/pulse/internal/failpoint"`, "only lower floors"},
 		"app imports adapters":                    {"internal/app", pkg + `import ("github.com/edupulse-live/pulse/sqlitestore"; "github.com/spf13/cobra")`, ""},
+		"app imports a helper for tests":          {"internal/app", pkg + `import "github.com/edupulse-live/pulse/internal/pgtest"`, "which is for tests"},
 		"app imports cli":                         {"internal/app", pkg + `import "github.com/edupulse-live/pulse/internal/cli"`, "only lower floors"},
 		"cmd imports cli":                         {"cmd/pulse", pkg + `import "github.com/edupulse-live/pulse/internal/cli"`, ""},
 		"cmd imports a library":                   {"cmd/pulse", pkg + `import "github.com/spf13/cobra"`, "its floor allows 0 modules"},

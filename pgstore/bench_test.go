@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/internal/pgtest"
 	"github.com/edupulse-live/pulse/pgstore"
 	"github.com/edupulse-live/pulse/storetest"
 )
@@ -35,21 +36,21 @@ const lessonData = `{"lesson_id":"0199c0a2-1111-7000-8000-000000000001","course_
 // The benchmarks measure events: ns/op is the time for one. The server syncs each commit.
 
 func benchmarkStore(b *testing.B) (*pgstore.Store, string) {
-	srv, err := startServer("fsync=on", "max_wal_size=4GB")
+	srv, err := pgtest.Start("fsync=on", "max_wal_size=4GB")
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
-		if err := srv.remove(); err != nil {
+		if err := srv.Remove(); err != nil {
 			b.Error(err)
 		}
 	})
-	s, err := pgstore.Open(b.Context(), srv.dsn(), nil)
+	s, err := pgstore.Open(b.Context(), srv.DSN(), nil)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = s.Close() })
-	return s, srv.dsn()
+	return s, srv.DSN()
 }
 
 func perSecond(b *testing.B) { b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s") }

@@ -16,21 +16,22 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/internal/pgtest"
 	"github.com/edupulse-live/pulse/pgstore"
 )
 
 // G1, G2: the server is killed again and again; what was acknowledged is there, once, and what was refused is not.
 func TestKilledServer(t *testing.T) {
-	srv, err := startServer()
+	srv, err := pgtest.Start()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := srv.remove(); err != nil {
+		if err := srv.Remove(); err != nil {
 			t.Error(err)
 		}
 	})
-	s := openStore(t, srv.dsn())
+	s := openStore(t, srv.DSN())
 	bus := openBus(t, s)
 	c := &chaos{T: t, bus: bus, outcomes: map[uuid.UUID]error{}}
 	stop := make(chan struct{})
@@ -42,10 +43,10 @@ func TestKilledServer(t *testing.T) {
 	for range 3 {
 		before := c.acked.Load()
 		eventually(t, "events are acknowledged", func() bool { return c.acked.Load() > before+100 })
-		if err := srv.signal(syscall.SIGKILL); err != nil {
+		if err := srv.Signal(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		if err := srv.restart(); err != nil {
+		if err := srv.Restart(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -54,16 +55,6 @@ func TestKilledServer(t *testing.T) {
 	close(stop)
 	emitters.Wait()
 	c.check(s)
-}
-
-// restart starts the server anew once its last processes have ended.
-func (s *server) restart() (err error) {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if err = s.start(); err == nil {
-			return nil
-		}
-	}
-	return err
 }
 
 type chaos struct {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/internal/pgtest"
 	"github.com/edupulse-live/pulse/pgstore"
 )
 
@@ -23,23 +24,23 @@ func TestReconcileAfterARestore(t *testing.T) {
 	if n, err := old.Reconcile(t.Context()); n != 0 || err != nil || info(t, old).Epoch != 1 {
 		t.Fatalf("a log in its own cluster was reconciled: %d, %v", n, err)
 	}
-	other, err := startServer()
+	other, err := pgtest.Start()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := other.remove(); err != nil {
+		if err := other.Remove(); err != nil {
 			t.Error(err)
 		}
 	})
 	appendTo(t, old, recs[50:55]...) // have no position yet when the dump is made
 	restore(t, other, dsn)
 
-	s := openStore(t, other.dsn())
+	s := openStore(t, other.DSN())
 	_, err = s.Info(t.Context())
 	wantError(t, err, pulse.ErrDiverged, "Reconcile")
 	appendTo(t, s, recs[55:58]...) // is not lost, but has to wait
-	pool := openPool(t, other.dsn(), "2")
+	pool := openPool(t, other.DSN(), "2")
 	tx, err := pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -69,22 +70,22 @@ func TestReconcileAfterARestore(t *testing.T) {
 }
 
 // restore copies the database of dsn into the server's own.
-func restore(t *testing.T, to *server, dsn string) {
+func restore(t *testing.T, to *pgtest.Server, dsn string) {
 	t.Helper()
 	from, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := pgx.ParseConfig(to.dsn())
+	c, err := pgx.ParseConfig(to.DSN())
 	if err != nil {
 		t.Fatal(err)
 	}
-	dump := to.command("pg_dump", "-h", from.Host, "-p", portOf(from), "-U", from.User, from.Database)
+	dump := to.Command("pg_dump", "-h", from.Host, "-p", pgtest.Port(from), "-U", from.User, from.Database)
 	sql, err := dump.Output()
 	if err != nil {
 		t.Fatalf("pg_dump: %v", err)
 	}
-	load := to.command("psql", "-q", "-v", "ON_ERROR_STOP=1", "-h", c.Host, "-p", portOf(c), "-U", c.User, c.Database)
+	load := to.Command("psql", "-q", "-v", "ON_ERROR_STOP=1", "-h", c.Host, "-p", pgtest.Port(c), "-U", c.User, c.Database)
 	load.Stdin = bytes.NewReader(sql)
 	if out, err := load.CombinedOutput(); err != nil {
 		t.Fatalf("psql: %v: %s", err, out)

@@ -30,7 +30,7 @@ have() {
 # needed prints the programs the build and the tests need, one a line.
 needed() {
 	echo gcc # for -race
-	grep -rhoE 'exec\.LookPath\("[^"/]+"\)' --include='*_test.go' . | sed -E 's/.*"(.*)".*/\1/' | grep -vx go || true
+	grep -rhoE 'exec\.LookPath\("[^"/]+"\)' --include='*test.go' . | sed -E 's/.*"(.*)".*/\1/' | grep -vx go || true
 }
 
 install_packages() {
