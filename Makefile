@@ -23,8 +23,11 @@ sim: ## random schedules of faults; PULSE_SIM_SCHEDULES sets how many
 fuzz: ## each fuzz target for FUZZTIME: executions (20000x) or a time (1m)
 	@scripts/test.sh fuzz
 
-bench: build ## measure this machine, as for the table in README.md
+bench: build ## measure this machine, as for README.md; with PostgreSQL installed also next to others, see BENCH
 	bin/pulse bench
+	@if command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then \
+		cd integration && go run ./rivals $(BENCH); \
+	else echo "PostgreSQL is not installed: nothing was measured with it"; fi
 
 demo: build ## a small school emits and handles events before your eyes
 	bin/pulse demo

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/pprof"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// shape says how events are emitted.
+type shape struct {
+	callers int
+	unit    int  // events emitted at once
+	inTx    bool // in transactions of the user's
+}
+
+// emitted calls the contestant as the shape says.
+func (s shape) emit(ctx context.Context, c contestant, evs []lesson) error {
+	if s.inTx {
+		return c.transact(ctx, evs, enrol)
+	}
+	return c.emit(ctx, evs)
+}
+
+// flow is what came of it.
+type flow struct {
+	perSecond float64
+	cpu       float64 // milliseconds of processors for 1,000 events
+}
+
+const (
+	warmUp    = 200
+	drainWait = 2 * time.Minute // without anything being handled
+)
+
+// flow emits for some time, no more events ahead of the handler than settings allow, and waits until all are handled.
+func (b *bench) flow(ctx context.Context, e entry, c contestant, t *tally, s shape) (f flow, err error) {
+	err = during(ctx, c.run, func(ctx context.Context) error {
+		if err := warm(ctx, c, t); err != nil {
+			return err
+		}
+		stop, err := b.startProfile(e, s)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		before, handled, start := time.Duration(0), t.handled.Load(), time.Now()
+		if before, err = b.server.cpu(); err != nil {
+			return err
+		}
+		if err := b.callers(ctx, c, t, s); err != nil {
+			return err
+		}
+		if err := t.await(ctx, drainWait); err != nil {
+			return err
+		}
+		took, n := time.Since(start), float64(t.handled.Load()-handled)
+		after, err := b.server.cpu()
+		f = flow{perSecond: n / took.Seconds(), cpu: (after - before).Seconds() * 1e6 / n}
+		return err
+	})
+	return f, err
+}
+
+// warm emits some events and waits for them: then everything is connected and running.
+func warm(ctx context.Context, c contestant, t *tally) error {
+	for range warmUp / 100 {
+		if err := c.transact(ctx, t.next(100), enrol); err != nil {
+			return err
+		}
+	}
+	if err := c.emit(ctx, t.next(1)); err != nil {
+		return err
+	}
+	return t.await(ctx, drainWait)
+}
+
+// callers emits from so many goroutines until the time is over.
+func (b *bench) callers(ctx context.Context, c contestant, t *tally, s shape) error {
+	var group sync.WaitGroup
+	var failed atomic.Pointer[error]
+	end := time.Now().Add(b.time)
+	for range s.callers {
+		group.Go(func() {
+			for time.Now().Before(end) && failed.Load() == nil {
+				if t.emitted.Load()-t.handled.Load() > b.ahead {
+					pauseAfter(ctx, time.Millisecond)
+					continue
+				}
+				if err := s.emit(ctx, c, t.next(s.unit)); err != nil {
+					failed.CompareAndSwap(nil, &err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// await waits until everything emitted is handled.
+func (t *tally) await(ctx context.Context, patience time.Duration) error {
+	seen, since := t.handled.Load(), time.Now()
+	for t.handled.Load() < t.emitted.Load() {
+		if now := t.handled.Load(); now != seen {
+			seen, since = now, time.Now()
+		}
+		if time.Since(since) > patience {
+			return t.lost()
+		}
+		if !pauseAfter(ctx, time.Millisecond) {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// during runs fn while work runs, ends work and waits for it. When work ends before, fn is told to.
+func during(ctx context.Context, work, fn func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	worked := make(chan error, 1)
+	working, stop := context.WithCancel(ctx)
+	go func() {
+		err := work(working)
+		if err != nil {
+			cancel(fmt.Errorf("it ended by itself: %w", err))
+		}
+		worked <- err
+	}()
+	err := fn(ctx)
+	stop()
+	if ended := <-worked; err == nil || ended != nil && errors.Is(err, context.Canceled) {
+		err = ended
+	}
+	cancel(nil)
+	return err
+}
+
+// startProfile writes a CPU profile of a measurement of Pulse, when that is wanted, until the returned function is called.
+func (b *bench) startProfile(e entry, s shape) (stop func(), err error) {
+	if b.profile == "" || !strings.HasPrefix(e.name, "pulse") {
+		return func() {}, nil
+	}
+	name := fmt.Sprintf("%s-%d-callers-%d-events-tx-%t.pprof", strings.ReplaceAll(strings.ReplaceAll(e.name, ",", ""), " ", "-"), s.callers, s.unit, s.inTx)
+	file, err := os.Create(filepath.Join(b.profile, name))
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = file.Close() // an incomplete profile shows when it is read
+	}, nil
+}

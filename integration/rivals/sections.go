@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// carriers are all that carry events from emit to a handler.
+var carriers = []entry{pulseEntry, pulseLog, sketchEntry, watermillDefault, watermillBest, riverDefault, riverBest, naiveEntry}
+
+const (
+	perSecond = "events/s"
+	cpuUnit   = "ms/1,000"
+)
+
+// measureEmit measures emitting alone: nothing reads what is emitted.
+func measureEmit(ctx context.Context, b *bench) error {
+	const what = "outside of transactions, 256 callers"
+	entries := []entry{pulseRelay, sketchEntry, rawOne, rawUnnest, rawCopy, watermillBest, riverBest, naiveEntry}
+	err := b.byTurns(ctx, entries, func(e entry, c contestant, t *tally) error {
+		s := shape{callers: 256, unit: 1}
+		if e.name == rawUnnest.name || e.name == rawCopy.name {
+			s = shape{callers: bulkCallers, unit: bulkUnit}
+		}
+		stop, err := b.startProfile(e, s)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		start := time.Now()
+		t.handled.Store(maxEvents) // nobody is waited for
+		if err := b.callers(ctx, c, t, s); err != nil {
+			return err
+		}
+		b.report.add("emit", what, e.name, perSecond, float64(t.emitted.Load())/time.Since(start).Seconds())
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	m := func(e entry) float64 { return b.report.median("emit", what, e) }
+	b.report.atLeast("emit", "of raw unnest", m(pulseRelay)/m(rawUnnest), 0.6)
+	return nil
+}
+
+// bounds are what Pulse has to reach, as multiples of others; 0 for none.
+type bounds struct{ sketch, watermill, river float64 }
+
+// through measures from emit to handler.
+func (b *bench) through(ctx context.Context, section string, s shape, bound bounds) error {
+	what := fmt.Sprintf("%d callers", s.callers)
+	err := b.byTurns(ctx, carriers, func(e entry, c contestant, t *tally) error {
+		f, err := b.flow(ctx, e, c, t, s)
+		if err != nil {
+			return err
+		}
+		b.report.add(section, what, e.name, perSecond, f.perSecond)
+		b.report.add(section, what+", processors", e.name, cpuUnit, f.cpu)
+		b.report.add(section, what+", handled again", e.name, "events", float64(t.twice.Load()))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	m := func(e entry) float64 { return b.report.median(section, what, e) }
+	for _, c := range []struct {
+		e     entry
+		bound float64
+	}{{sketchEntry, bound.sketch}, {watermillBest, bound.watermill}, {riverBest, bound.river}} {
+		if c.bound > 0 {
+			b.report.atLeast(section, what+", of "+c.e.name, m(pulseEntry)/m(c.e), c.bound)
+		}
+	}
+	return nil
+}
+
+func measureEnd(ctx context.Context, b *bench) error {
+	for _, callers := range []int{64, 1024} {
+		if err := b.through(ctx, "end", shape{callers: callers, unit: 1}, bounds{0.75, 4, 8}); err != nil {
+			return err
+		}
+	}
+	b.report.atMost("end", "processors, 1024 callers, ms for 1,000 events", b.report.median("end", "1024 callers, processors", pulseEntry), 60)
+	return nil
+}
+
+func measureTx100(ctx context.Context, b *bench) error {
+	return b.through(ctx, "tx100", shape{callers: 8, unit: 100, inTx: true}, bounds{0.75, 4, 0})
+}
+
+func measureTx1(ctx context.Context, b *bench) error {
+	return b.through(ctx, "tx1", shape{callers: 64, unit: 1, inTx: true}, bounds{0.75, 1.3, 3.3})
+}
+
+// measureDrain measures the relay alone, with a backlog.
+func measureDrain(ctx context.Context, b *bench) error {
+	const what = "relay alone"
+	err := b.byTurns(ctx, []entry{pulseRelay, sketchEntry, watermillDefault, watermillBest, naiveEntry}, func(e entry, c contestant, t *tally) error {
+		for left := b.backlog; left > 0; left -= bulkUnit {
+			if err := c.emit(ctx, t.next(min(left, bulkUnit))); err != nil {
+				return err
+			}
+		}
+		rate, err := b.drain(ctx, e, c.(relaying))
+		b.report.add("drain", what, e.name, perSecond, rate)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	m := func(e entry) float64 { return b.report.median("drain", what, e) }
+	b.report.atLeast("drain", "of watermill, best", m(pulseRelay)/m(watermillBest), 4)
+	b.report.atLeast("drain", "events/s", m(pulseRelay), 45_000)
+	return nil
+}
+
+// drain publishes the backlog, or as much of it as is published in ten times the time of a measurement.
+func (b *bench) drain(ctx context.Context, e entry, c relaying) (rate float64, err error) {
+	const glance = 20 * time.Millisecond
+	stop, err := b.startProfile(e, shape{unit: b.backlog})
+	if err != nil {
+		return 0, err
+	}
+	defer stop()
+	start := time.Now()
+	err = during(ctx, c.relay, func(ctx context.Context) error {
+		for {
+			n, err := c.published(ctx)
+			took := time.Since(start)
+			if rate = float64(n) / took.Seconds(); err != nil || n >= int64(b.backlog) || took > 10*b.time {
+				return err
+			}
+			if !pauseAfter(ctx, glance) {
+				return context.Cause(ctx)
+			}
+		}
+	})
+	return rate, err
+}
+
+// measureLarge measures from emit to handler in an empty log and in one that holds many events.
+func measureLarge(ctx context.Context, b *bench) error {
+	const empty, full = "empty log", "large log"
+	s := shape{callers: 1024, unit: 1}
+	err := b.byTurns(ctx, []entry{pulseEntry}, func(e entry, c contestant, t *tally) error {
+		f, err := b.flow(ctx, e, c, t, s)
+		b.report.add("large", empty, e.name, perSecond, f.perSecond)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = b.on(ctx, pulseEntry, func(c contestant, t *tally) error {
+		if err := b.fill(ctx, c, t); err != nil {
+			return err
+		}
+		for range b.rounds {
+			f, err := b.flow(ctx, pulseEntry, c, t, s)
+			if err != nil {
+				return err
+			}
+			b.report.add("large", full, pulseEntry.name, perSecond, f.perSecond)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	b.report.atLeast("large", "of an empty log", b.report.median("large", full, pulseEntry)/b.report.median("large", empty, pulseEntry), 0.9)
+	return nil
+}
+
+// fill stores events and has them handled.
+func (b *bench) fill(ctx context.Context, c contestant, t *tally) error {
+	return during(ctx, c.run, func(ctx context.Context) error {
+		for t.emitted.Load() < int64(b.stored) {
+			if err := c.emit(ctx, t.next(4*bulkUnit)); err != nil {
+				return err
+			}
+		}
+		return t.await(ctx, drainWait)
+	})
+}
