@@ -41,6 +41,8 @@ func Open(ctx context.Context, cfg Config, opts OpenOptions) (*App, error) {
 	switch cfg.Store.Kind {
 	case KindMemory:
 		err = a.openMemory(opts)
+	case KindPostgres:
+		err = a.openPostgres(ctx, opts)
 	default:
 		err = a.openSQLite(ctx, opts)
 	}
@@ -53,7 +55,7 @@ func Open(ctx context.Context, cfg Config, opts OpenOptions) (*App, error) {
 		}
 	}
 	if a.Bus, err = pulse.New(a.Store, &pulse.Options{Source: cfg.Source, Logger: opts.Logger}); err != nil {
-		return nil, errors.Join(err, a.close())
+		return nil, errors.Join(explainDiverged(cfg.Store, err), a.close())
 	}
 	return a, nil
 }

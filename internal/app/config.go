@@ -46,7 +46,7 @@ func Settings() []Setting { return append(CommonSettings(), ServeSettings()...) 
 // CommonSettings lists what concerns every command.
 func CommonSettings() []Setting {
 	return []Setting{
-		{"store", "PULSE_STORE", "sqlite:pulse.db", "the `STORE`, sqlite:PATH", func(c *Config, v string) (err error) {
+		{"store", "PULSE_STORE", "sqlite:pulse.db", "the `STORE`, sqlite:PATH or postgres://USER@HOST/DATABASE[?schema=NAME]", func(c *Config, v string) (err error) {
 			c.Store, err = ParseStore(v)
 			return err
 		}},

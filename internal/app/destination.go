@@ -25,8 +25,14 @@ type Destination struct {
 // Close ends the connection, and an embedded broker.
 func (d *Destination) Close() error { return d.close() }
 
-// EmbeddedDir is where the embedded broker keeps its data: beside the store.
-func (c *Config) EmbeddedDir() string { return c.Store.Path + ".nats" }
+// EmbeddedDir is where the embedded broker keeps its data: beside the store, or for one in PostgreSQL in the current directory, under the
+// name of the schema.
+func (c *Config) EmbeddedDir() string {
+	if c.Store.Kind == KindPostgres {
+		return string(c.Store.Schema()) + ".nats"
+	}
+	return c.Store.Path + ".nats"
+}
 
 // EmbeddedFor is the configuration of an embedded broker that belongs to the SQLite store at path, and opens no port.
 func EmbeddedFor(path string) Config {

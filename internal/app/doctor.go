@@ -41,6 +41,9 @@ const (
 // Doctor opens the store that cfg names and checks it. It tells of each finding as soon as it has it. The error is that of ctx, or of tell.
 func Doctor(ctx context.Context, cfg Config, opts OpenOptions, tell func(Finding) error) error {
 	d := &doctor{tell: tell}
+	if cfg.Store.Kind == KindPostgres && !d.postgres(ctx, cfg.Store, longTransaction) {
+		return errors.Join(d.err, ctx.Err())
+	}
 	a, err := Open(ctx, cfg, opts)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -97,6 +100,9 @@ func (d *doctor) store(ctx context.Context) {
 }
 
 func (d *doctor) space(context.Context) {
+	if d.app.Config.Store.Kind != KindSQLite {
+		return // its disk is not to be seen from here
+	}
 	free, known := freeSpace(filepath.Dir(d.app.Config.Store.Path))
 	switch {
 	case !known:

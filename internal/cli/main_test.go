@@ -11,7 +11,7 @@ import (
 )
 
 // checked runs the tests and then looks for goroutines left behind.
-type checked struct{ m *testing.M }
+type checked struct{ m interface{ Run() int } }
 
 func (c checked) Run() int {
 	code := c.m.Run()
@@ -26,7 +26,7 @@ func (c checked) Run() int {
 
 // TestMain also makes the programs that scripts run: this test binary under another name.
 func TestMain(m *testing.M) {
-	testscript.Main(checked{m}, map[string]func(){
+	testscript.Main(checked{postgres.Main(m)}, map[string]func(){
 		"pulse": func() { os.Exit(Main()) },
 		"seed":  func() { os.Exit(seed()) },
 		"gen":   func() { os.Exit(gen(os.Args[1], os.Args[2])) },
@@ -40,11 +40,12 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PULSE_STORE", "sqlite:school.db")
-			return nil
+			return setupPostgres(env)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"json":     scriptJSON,
 			"exitcode": scriptExitCode,
+			"psql":     scriptPSQL,
 		},
 	})
 }

@@ -30,6 +30,8 @@ func commands(env *environment) []*cobra.Command {
 		newSubscriptionCommand(env),
 		newDeadCommand(env),
 		newDoctorCommand(env),
+		newMigrateCommand(env),
+		newReconcileCommand(env),
 		newServeCommand(env),
 		newRepublishCommand(env),
 		newDemoCommand(env),
@@ -45,8 +47,8 @@ func newRoot(env *environment) *cobra.Command {
 		Short: "The domain event bus of EduPulse Live",
 		Long: `Pulse records what happened, durably and in order, and hands it to those who care.
 
-This command emits and reads events of a store, and looks after its subscriptions. A store is a file:
-it is created by the first event you emit.`,
+This command emits and reads events of a store, and looks after its subscriptions. A store is a file,
+created by the first event you emit, or a schema of a PostgreSQL database.`,
 		Example: `  pulse emit lesson.published --key lesson-7 --data '{"title":"Fractions"}'
   pulse log --follow
   pulse status`,

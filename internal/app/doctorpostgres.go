@@ -1,0 +1,325 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// What the doctor thinks of as a long transaction, and as near to the wraparound of transaction ids, of which a cluster has 2^31.
+const (
+	longTransaction = 5 * time.Minute
+	allXIDs         = 1<<31 - 1
+	warnXIDs        = 500_000_000
+	failXIDs        = 100_000_000
+)
+
+// postgresDoctor looks at the server under a log.
+type postgresDoctor struct {
+	*doctor
+	spec StoreSpec
+	conn *pgx.Conn
+	long time.Duration // a transaction that is open for longer is told of
+}
+
+// postgres looks at the server, and at the tables with its own eyes, before the store opens: one that does not open needs it most. It
+// reports whether the store is worth opening.
+func (d *doctor) postgres(ctx context.Context, spec StoreSpec, long time.Duration) (open bool) {
+	pending, err := PlanMigrations(ctx, spec)
+	if err != nil && ctx.Err() == nil {
+		d.found("store", Fail, "%v", err)
+	}
+	if err != nil || d.err != nil {
+		return false
+	}
+	err = withConnection(ctx, spec, func(conn *pgx.Conn) error {
+		p := &postgresDoctor{d, spec, conn, long}
+		checks := []func(context.Context) error{p.server, p.durability, p.vacuum, p.wraparound, p.transactions, p.prepared, p.slots, p.standbys}
+		if len(pending) == 0 {
+			checks = append(checks, p.rights, p.triggers, p.epoch)
+		}
+		for _, check := range checks {
+			if err := check(ctx); err != nil || d.err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		d.found("server", Fail, "%v", explainOpen(spec, err, "look at the server"))
+	}
+	if len(pending) > 0 && pending[0].Version > 1 {
+		d.found("store", Fail, "the tables in schema %s are of version %d: run pulse migrate", spec.Schema(), pending[0].Version-1)
+		return false
+	}
+	return d.err == nil
+}
+
+func (p *postgresDoctor) server(ctx context.Context) error {
+	var version, encoding string
+	var size int64
+	var standby, readOnly bool
+	err := p.conn.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('server_encoding'), pg_database_size(current_database()),
+		pg_is_in_recovery(), current_setting('transaction_read_only')::bool`).Scan(&version, &encoding, &size, &standby, &readOnly)
+	switch {
+	case err != nil:
+		return err
+	case standby:
+		p.found("server", Fail, "PostgreSQL %s is a standby, where nothing can be emitted: name the primary, or both with target_session_attrs=read-write", version)
+	case readOnly:
+		p.found("server", Fail, "transactions are read-only here: set default_transaction_read_only = off for this role and database")
+	default:
+		p.found("server", OK, "PostgreSQL %s, %s, the database has %s", version, encoding, showBytes(uint64(size)))
+	}
+	return nil
+}
+
+// durability is about settings under which a power loss takes what was acknowledged.
+func (p *postgresDoctor) durability(ctx context.Context) error {
+	var fsync, pages bool
+	var commit string
+	err := p.conn.QueryRow(ctx, `SELECT current_setting('fsync')::bool, current_setting('full_page_writes')::bool, current_setting('synchronous_commit')`).
+		Scan(&fsync, &pages, &commit)
+	if err != nil {
+		return err
+	}
+	if fsync && pages && commit != "off" {
+		p.found("durability", OK, "what is committed survives a power loss")
+	}
+	if !fsync {
+		p.found("durability", Warn, "fsync is off: a power loss may destroy the whole cluster, set fsync = on and restart")
+	}
+	if !pages {
+		p.found("durability", Warn, "full_page_writes is off: a power loss may tear pages, set it on unless the disk cannot tear them")
+	}
+	if commit == "off" {
+		p.found("durability", Warn, "synchronous_commit is off for this role: Emit turns it on, but what is emitted in a transaction of yours may be lost, set it on")
+	}
+	return nil
+}
+
+func (p *postgresDoctor) vacuum(ctx context.Context) error {
+	var autovacuum, counts bool
+	if err := p.conn.QueryRow(ctx, `SELECT current_setting('autovacuum')::bool, current_setting('track_counts')::bool`).Scan(&autovacuum, &counts); err != nil {
+		return err
+	}
+	if !autovacuum || !counts {
+		p.found("autovacuum", Warn, "autovacuum or track_counts is off: tables grow and reading becomes slow, set both on")
+		return nil
+	}
+	p.found("autovacuum", OK, "it runs")
+	return nil
+}
+
+// wraparound is that of the whole cluster: any database stops all.
+func (p *postgresDoctor) wraparound(ctx context.Context) error {
+	var database string
+	var age int64
+	err := p.conn.QueryRow(ctx, `SELECT datname, greatest(age(datfrozenxid), mxid_age(datminmxid))::bigint FROM pg_database ORDER BY 2 DESC LIMIT 1`).Scan(&database, &age)
+	if err != nil {
+		return err
+	}
+	verdict, left := OK, allXIDs-age
+	const advice = ": run VACUUM FREEZE there, and end what holds it up: long transactions, prepared ones, replication slots"
+	switch {
+	case left < failXIDs:
+		p.found("wraparound", Fail, "%d million transactions are left before the cluster stops, for the sake of database %s%s", left/1e6, database, advice)
+		return nil
+	case left < warnXIDs:
+		p.found("wraparound", Warn, "%d million transactions are left before the cluster stops, for the sake of database %s%s", left/1e6, database, advice)
+		return nil
+	}
+	p.found("wraparound", verdict, "%d million transactions are left", left/1e6)
+	return nil
+}
+
+// transactions that are open keep what they may still see from being vacuumed. For giving positions they do not matter.
+func (p *postgresDoctor) transactions(ctx context.Context) error {
+	var all bool
+	if err := p.conn.QueryRow(ctx, `SELECT pg_has_role('pg_read_all_stats', 'USAGE')`).Scan(&all); err != nil {
+		return err
+	}
+	rows, err := p.conn.Query(ctx, `SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), coalesce(state, ''), extract(epoch FROM now() - xact_start)::bigint
+		FROM pg_stat_activity WHERE xact_start < now() - make_interval(secs => $1::float8) AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+		AND datname = current_database() ORDER BY xact_start LIMIT 3`, p.long.Seconds())
+	if err != nil {
+		return err
+	}
+	found := false
+	var pid, seconds int64
+	var user, name, state string
+	_, err = pgx.ForEachRow(rows, []any{&pid, &user, &name, &state, &seconds}, func() error {
+		found = true
+		p.found("transactions", Warn, "process %d (user %s, application %q, %s) has had a transaction open for %s, and nothing that it may still see is vacuumed: "+
+			"end it, by SELECT pg_terminate_backend(%d), or set idle_in_transaction_session_timeout", pid, user, name, state, time.Duration(seconds)*time.Second, pid)
+		return nil
+	})
+	switch {
+	case err != nil || found:
+	case all:
+		p.found("transactions", OK, "none has been open for %s", p.long)
+	default:
+		p.found("transactions", OK, "none of this role has been open for %s; to see others, GRANT pg_read_all_stats to it", p.long)
+	}
+	return err
+}
+
+func (p *postgresDoctor) prepared(ctx context.Context) error {
+	rows, err := p.conn.Query(ctx, `SELECT gid, owner::text, extract(epoch FROM now() - prepared)::bigint FROM pg_prepared_xacts
+		WHERE database = current_database() AND prepared < now() - make_interval(secs => $1::float8) ORDER BY prepared LIMIT 3`, p.long.Seconds())
+	if err != nil {
+		return err
+	}
+	var gid, owner string
+	var seconds int64
+	tag, err := pgx.ForEachRow(rows, []any{&gid, &owner, &seconds}, func() error {
+		p.found("prepared", Warn, "the prepared transaction %q of %s has waited for %s: COMMIT PREPARED or ROLLBACK PREPARED it; until then its locks are held and its events not in the log",
+			gid, owner, time.Duration(seconds)*time.Second)
+		return nil
+	})
+	if err == nil && tag.RowsAffected() == 0 {
+		p.found("prepared", OK, "no prepared transaction waits")
+	}
+	return err
+}
+
+// slots that nobody reads keep the log of the server, until its disk is full.
+func (p *postgresDoctor) slots(ctx context.Context) error {
+	rows, err := p.conn.Query(ctx, `SELECT slot_name::text, coalesce(wal_status, ''), coalesce(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+		ELSE pg_current_wal_lsn() END, restart_lsn), 0)::bigint FROM pg_replication_slots WHERE NOT active ORDER BY slot_name`)
+	if err != nil {
+		return err
+	}
+	var slot, status string
+	var kept int64
+	tag, err := pgx.ForEachRow(rows, []any{&slot, &status, &kept}, func() error {
+		p.found("replication", Warn, "nobody reads the replication slot %s (%s), which keeps %s on the disk: start its reader, or SELECT pg_drop_replication_slot('%s')",
+			slot, status, showBytes(uint64(max(0, kept))), slot)
+		return nil
+	})
+	if err == nil && tag.RowsAffected() == 0 {
+		p.found("replication", OK, "no slot is without a reader")
+	}
+	return err
+}
+
+// standbys that commits wait for, and that are not there.
+func (p *postgresDoctor) standbys(ctx context.Context) error {
+	var names, commit string
+	var sees bool
+	var synchronous int
+	err := p.conn.QueryRow(ctx, `SELECT current_setting('synchronous_standby_names'), current_setting('synchronous_commit'), pg_has_role('pg_read_all_stats', 'USAGE'),
+		(SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum'))`).Scan(&names, &commit, &sees, &synchronous)
+	if err == nil && names != "" && sees && synchronous == 0 {
+		p.found("standbys", Fail, "commits wait for one of synchronous_standby_names (%s), and none is connected: start it, or empty that setting and reload", names)
+	}
+	return err
+}
+
+// neededRights are those without which something does not work: table or sequence, and privileges, as Grants gives them.
+const neededRights = `('events', 'SELECT'), ('events', 'INSERT'), ('positions', 'SELECT'), ('positions', 'INSERT'), ('ticks', 'SELECT'), ('ticks', 'INSERT'), ('ticks', 'DELETE'),
+	('settings', 'SELECT'), ('progress', 'SELECT'), ('progress', 'INSERT'), ('progress', 'DELETE'), ('lookup', 'SELECT'), ('lookup', 'INSERT'), ('inbox', 'SELECT'),
+	('inbox', 'INSERT'), ('inbox', 'DELETE'), ('subscriptions', 'SELECT'), ('subscriptions', 'INSERT'), ('subscriptions', 'UPDATE'), ('leases', 'SELECT'), ('leases', 'INSERT'),
+	('leases', 'UPDATE'), ('deliveries', 'SELECT'), ('deliveries', 'INSERT'), ('deliveries', 'UPDATE'), ('deliveries', 'DELETE')`
+
+func (p *postgresDoctor) rights(ctx context.Context) error {
+	var user, missing string
+	var owner bool
+	schema := string(p.spec.Schema())
+	err := p.conn.QueryRow(ctx, `SELECT current_user::text, pg_has_role(nspowner, 'USAGE'), array_to_string(ARRAY(
+			SELECT privilege || ' on ' || name FROM (VALUES `+neededRights+`) AS r (name, privilege) WHERE NOT has_table_privilege(format('%I.%I', nspname, name), privilege)
+			UNION ALL
+			SELECT 'USAGE on sequence ' || name FROM (VALUES ('event_units'), ('lease_tokens')) AS s (name) WHERE NOT has_sequence_privilege(format('%I.%I', nspname, name), 'USAGE')
+		), ', ') FROM pg_namespace WHERE nspname = $1::text`, schema).Scan(&user, &owner, &missing)
+	switch {
+	case err != nil:
+		return err
+	case missing != "":
+		p.found("rights", Fail, "the user %s lacks %s: run the SQL that pulse migrate --grants %[1]s prints, as the owner of the tables", user, missing)
+	case owner:
+		p.found("rights", OK, "the user %s owns the schema %s: it may also migrate and reconcile, which applications need not", user, schema)
+	default:
+		p.found("rights", OK, "the user %s has what an application needs in schema %s", user, schema)
+	}
+	return nil
+}
+
+// triggers keep events as they are.
+func (p *postgresDoctor) triggers(ctx context.Context) error {
+	var missing []string
+	var role string
+	err := p.conn.QueryRow(ctx, `SELECT current_setting('session_replication_role'), ARRAY(SELECT name FROM (VALUES ('events_frozen'), ('events_stay')) AS r (name) WHERE NOT EXISTS (
+		SELECT FROM pg_trigger WHERE tgrelid = $1::text::regclass AND tgname = name AND tgenabled IN ('O', 'A')))`, p.spec.table("events")).Scan(&role, &missing)
+	switch {
+	case err != nil:
+		return err
+	case len(missing) > 0:
+		p.found("triggers", Fail, "the trigger %s on events is gone or disabled, so that events can be changed: enable it, or make it again by the SQL that pulse migrate --print prints",
+			strings.Join(missing, " and "))
+	case role != "origin":
+		p.found("triggers", Fail, "session_replication_role is %s, under which events can be changed: set it to origin for this role", role)
+	default:
+		p.found("triggers", OK, "events can be neither changed nor deleted")
+	}
+	return nil
+}
+
+// epoch looks whether the log is in the cluster it was written in, and what waits for a position.
+func (p *postgresDoctor) epoch(ctx context.Context) error {
+	var epoch int
+	var foreign, promoted bool
+	err := p.conn.QueryRow(ctx, p.sql(`SELECT s.epoch, s.system_identifier <> c.system_identifier, NOT pg_is_in_recovery() AND s.timeline <>
+		CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END FROM @settings s, pg_control_system() c`)).
+		Scan(&epoch, &foreign, &promoted)
+	switch {
+	case err != nil:
+		return err
+	case foreign:
+		var waiting int64
+		if err := p.conn.QueryRow(ctx, p.sql(`SELECT (SELECT count(*) FROM @events) - (SELECT count(*) FROM @positions)`)).Scan(&waiting); err != nil {
+			return err
+		}
+		p.found("epoch", Fail, "the log was restored or copied from another cluster, and %s for a position: see that only one copy is in use, then run pulse reconcile", waits(waiting))
+		return nil
+	case promoted:
+		p.found("epoch", OK, "epoch %d; the server was promoted since, the next who reads the log begins epoch %d", epoch, epoch+1)
+	default:
+		p.found("epoch", OK, "epoch %d, in the cluster that the log was written in", epoch)
+	}
+	return p.waiting(ctx)
+}
+
+// waiting counts what was committed since somebody last gave positions: whoever reads the log does.
+func (p *postgresDoctor) waiting(ctx context.Context) error {
+	var n, seconds int64
+	err := p.conn.QueryRow(ctx, p.sql(`WITH last AS (SELECT snap FROM @ticks ORDER BY n DESC LIMIT 1), fresh AS (
+			SELECT recorded_at FROM @events e WHERE e.epoch = (SELECT xid_epoch FROM @settings) AND e.xid >= (SELECT pg_snapshot_xmax(snap) FROM last)
+			UNION ALL
+			SELECT recorded_at FROM @events e WHERE e.epoch = (SELECT xid_epoch FROM @settings) AND e.xid IN (SELECT pg_snapshot_xip(snap) FROM last)
+		) SELECT count(*), coalesce(extract(epoch FROM now() - min(recorded_at)), 0)::bigint FROM fresh`)).Scan(&n, &seconds)
+	switch {
+	case err != nil:
+		return err
+	case n > 0 && time.Duration(seconds)*time.Second >= p.long:
+		p.found("positions", Warn, "%s for a position, the oldest for %s: nothing has read the log meanwhile; run pulse serve, or the application that subscribes",
+			waits(n), time.Duration(seconds)*time.Second)
+	default:
+		p.found("positions", OK, "%s for one", waits(n))
+	}
+	return nil
+}
+
+func waits(n int64) string {
+	if n == 1 {
+		return "1 event waits"
+	}
+	return fmt.Sprintf("%d events wait", n)
+}
+
+// sql is a statement with @ replaced by the schema.
+func (p *postgresDoctor) sql(statement string) string {
+	return strings.ReplaceAll(statement, "@", pgx.Identifier{string(p.spec.Schema())}.Sanitize()+".")
+}
