@@ -102,11 +102,12 @@ func TestAnIdInAnOpenTransaction(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			defer tx.Rollback(context.Background())
 			appendTo(t, pgstore.Tx(tx), rec)
 			appended := make(chan error, 1)
 			go func() { appended <- s.Append(t.Context(), []pulse.Record{rec}) }()
 			waiting := func() bool {
-				return number(t, pool, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO%pulse%' AND datname = current_database()") > 0
+				return number(t, pool, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%append_one(%' AND datname = current_database()") > 0
 			}
 			eventually(t, "the append waits for the transaction", waiting)
 			if c.commit {

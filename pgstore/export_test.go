@@ -2,29 +2,35 @@ package pgstore
 
 import (
 	"context"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ExplainTick returns the plan of the next tick, as it would be made now.
+// ExplainTick makes the next tick and returns the plan it was made by.
 func ExplainTick(ctx context.Context, s *Store) (plan string, err error) {
 	<-s.sequencer.turn
 	defer func() { s.sequencer.turn <- struct{}{} }()
-	q := &s.sequencer
-	err = s.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, planSQL); err != nil {
-			return err
+	config := s.pool.Config().ConnConfig
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { plan += n.Message + "\n" }
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(ctx)
+	for _, setting := range []string{
+		"LOAD 'auto_explain'", "SET auto_explain.log_min_duration = 0", "SET auto_explain.log_nested_statements = on",
+		"SET auto_explain.log_analyze = on", "SET client_min_messages = log",
+	} {
+		if _, err := conn.Exec(ctx, setting); err != nil {
+			return "", err
 		}
-		rows, err := tx.Query(ctx, "EXPLAIN (ANALYZE, BUFFERS) "+s.sql.tick, pgx.QueryExecModeExec, q.n, q.xidEpoch, q.xmax, q.xips)
-		if err != nil {
-			return err
-		}
-		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		plan = strings.Join(lines, "\n")
-		return err
-	})
-	return plan, err
+	}
+	t, err := s.tick(ctx, conn)
+	if err != nil {
+		return "", err
+	}
+	return plan, s.sequencer.remember(&t)
 }
 
 // FenceSQL is the statement that a transaction fences itself with before it commits.

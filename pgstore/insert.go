@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -86,55 +87,31 @@ func arrayOID(element uint32) uint32 {
 	return textArrayOID
 }
 
-// insertSQL is one statement that inserts any number of events. Its parameters are the columns as arrays, the log's name, the size of the largest
-// event, and, when it waits for a limited time, that time.
-//
-// The common table expression is evaluated once, before the first row: so one number is drawn for the unit, and the settings are made in time.
-func insertSQL(onConflict string, limited bool) string {
-	list, params := columnList(), make([]string, len(columns))
-	for i, c := range columns {
-		params[i] = "$" + strconv.Itoa(i+1) + "::" + c.kind + "[]"
-	}
-	return "WITH unit AS MATERIALIZED (SELECT " + firstID(limited) + ` AS first FROM @settings)
-	INSERT INTO @events (id, ` + list + `)
-	SELECT unit.first + u.place - 1, ` + list + `
-	FROM unit, unnest(` + strings.Join(params, ", ") + `) WITH ORDINALITY AS u(` + list + `, place)` + onConflict
-}
+// The ways to append, as the last arguments of the functions that do it.
+const (
+	ownUnit     = "$20::text, false" // commits at once, and fails as a whole when one of the ids is stored
+	unitInTx    = "NULL, true"       // leaves out events whose ids are stored
+	unitInBatch = "NULL, false"
+)
 
-// insertOneSQL is insertSQL for one event, with the columns as they are: planning it costs the server half as much.
-func insertOneSQL(onConflict string, limited bool) string {
-	params := make([]string, len(columns))
-	for i, c := range columns {
-		params[i] = "$" + strconv.Itoa(i+1) + "::" + c.kind
+// appendSQL is the statement that stores a unit. Its parameters are the columns, as arrays unless it is for one event, the log's name, and
+// the size of the largest event. It selects a row for each event that was stored.
+func appendSQL(one bool, way string) string {
+	statement, array := "SELECT FROM generate_series(1, @append_all(%s))", "[]"
+	if one {
+		statement, array = "SELECT WHERE @append_one(%s) = 1", ""
 	}
-	return "INSERT INTO @events (id, " + columnList() + ") SELECT " + firstID(limited) + ", " + strings.Join(params, ", ") + " FROM @settings" + onConflict
-}
-
-func columnList() string {
-	names := make([]string, len(columns))
+	params := make([]string, len(columns), len(columns)+3)
 	for i, c := range columns {
-		names[i] = c.name
+		params[i] = "$" + strconv.Itoa(i+1) + "::" + c.kind + array
 	}
-	return strings.Join(names, ", ")
-}
-
-// firstID is an expression that draws the number of a unit, after it has made sure that the unit belongs into the log, and made settings
-// for the transaction when the wait is limited. Its conditions are evaluated in their order.
-func firstID(limited bool) string {
 	n := len(columns)
-	set := ""
-	if limited {
-		set = " WHEN set_config('lock_timeout', $" + strconv.Itoa(n+3) + "::text, true) IS NULL OR " + syncSQL + " IS NULL THEN NULL"
-	}
-	return "CASE WHEN origin <> $" + strconv.Itoa(n+1) + "::text THEN @refuse('PU002', origin)" +
-		" WHEN max_event_bytes < $" + strconv.Itoa(n+2) + "::int4 THEN @refuse('PU003', max_event_bytes::text)" +
-		set + " ELSE nextval('@event_units') END"
+	params = append(params, fmt.Sprintf("$%d::text", n+1), fmt.Sprintf("$%d::int4", n+2), way)
+	return fmt.Sprintf(statement, strings.Join(params, ", "))
 }
 
 // syncSQL is an expression that makes the commit of the transaction durable where the server's settings would not.
 const syncSQL = "CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN set_config('synchronous_commit', 'on', true) ELSE '' END"
-
-const doNothing = " ON CONFLICT (event_id) DO NOTHING"
 
 // insertParams are the types and the formats of the parameters of an insert that waits for a limited time, of one event or of many.
 func insertParams(one bool) (types []uint32, formats []int16) {

@@ -34,7 +34,7 @@ func (s Schema) SQLTx(tx *sql.Tx) pulse.Appender { return newUserTx(s, sqlTx{tx}
 func newUserTx(s Schema, t transaction) *userTx {
 	return &userTx{
 		schema: s, tx: t,
-		sql: statements{appendInTx: s.sql(insertSQL(doNothing, false)), appendOneInTx: s.sql(insertOneSQL(doNothing, false)), compare: s.sql(compareSQL), doom: s.sql(doomSQL)},
+		sql: statements{appendInTx: s.sql(appendSQL(false, unitInTx)), appendOneInTx: s.sql(appendSQL(true, unitInTx)), compare: s.sql(compareSQL), doom: s.sql(doomSQL)},
 	}
 }
 
@@ -86,11 +86,7 @@ func (q queue) Append(_ context.Context, recs []pulse.Record) error {
 		return fail("queue", err)
 	}
 	want := int64(len(recs))
-	sql := insertSQL("", false)
-	if len(recs) == 1 {
-		sql = insertOneSQL("", false)
-	}
-	q.batch.Queue(q.schema.sql(sql), literals(recs)...).Exec(func(tag pgconn.CommandTag) error {
+	q.batch.Queue(q.schema.sql(appendSQL(len(recs) == 1, unitInBatch)), literals(recs)...).Exec(func(tag pgconn.CommandTag) error {
 		if tag.RowsAffected() != want {
 			return fail("queue", fmt.Errorf("%w: %d of %d events were stored: the log has no settings", pulse.ErrStore, tag.RowsAffected(), want))
 		}

@@ -51,6 +51,7 @@ type Store struct {
 	room    chan struct{} // holds a token for each open Transact: some connections always stay for others
 
 	sequencer sequencer
+	head      atomic.Int64 // of the log, as far as known here
 	pageRows  atomic.Int64 // how many rows of the log made up the size of a page lately
 	advances  atomic.Int64
 
@@ -193,7 +194,7 @@ type statements struct {
 	appendInTx, appendOneInTx string
 	compare                   string
 	tick                      string
-	head, page                string
+	head, page, near          string
 	lookup, reach             string
 	fence, current            string // fence until the end of the transaction, or at the moment only
 	doom                      string
@@ -208,14 +209,15 @@ type typed struct {
 
 func newStatements(schema Schema) statements {
 	s := statements{
-		insert:        typed{sql: schema.sql(insertSQL("", true))},
-		insertOne:     typed{sql: schema.sql(insertOneSQL("", true))},
-		appendInTx:    schema.sql(insertSQL(doNothing, false)),
-		appendOneInTx: schema.sql(insertOneSQL(doNothing, false)),
+		insert:        typed{sql: schema.sql(appendSQL(false, ownUnit))},
+		insertOne:     typed{sql: schema.sql(appendSQL(true, ownUnit))},
+		appendInTx:    schema.sql(appendSQL(false, unitInTx)),
+		appendOneInTx: schema.sql(appendSQL(true, unitInTx)),
 		compare:       schema.sql(compareSQL),
 		tick:          schema.sql(tickSQL),
 		head:          schema.sql(headSQL),
 		page:          schema.sql(pageSQL),
+		near:          schema.sql(nearSQL),
 		lookup:        schema.sql(lookupSQL),
 		reach:         schema.sql(reachSQL),
 		fence:         schema.sql(fenceSQL),

@@ -57,10 +57,7 @@ func fill(t *testing.T, pool interface {
 		SELECT nextval('pulse.event_units'), now(), gen_random_uuid(), 1, 1, 'lesson.published', '/', '', '', '', '', '{}' FROM generate_series(1, $1::int4)`, n)
 }
 
-var (
-	execution = regexp.MustCompile(`Execution Time: ([0-9.]+) ms`)
-	scans     = regexp.MustCompile(`(?m)(Index Scan|Index Only Scan|Seq Scan|Bitmap Heap Scan) using? ?(\S*) ?on events e`)
-)
+var scans = regexp.MustCompile(`(?m)(Index Scan|Index Only Scan|Seq Scan|Bitmap Heap Scan) using? ?(\S*) ?on events e`)
 
 func checkPlan(t *testing.T, plan string) {
 	t.Helper()
@@ -73,7 +70,7 @@ func checkPlan(t *testing.T, plan string) {
 			t.Errorf("the plan has %q", scan[0])
 		}
 	}
-	if strings.Contains(plan, "JIT") || !execution.MatchString(plan) {
+	if strings.Contains(plan, "JIT") {
 		t.Error("the plan is compiled")
 	}
 	if strings.Contains(plan, "Rows Removed") && regexp.MustCompile(`Rows Removed by (Filter|Index Recheck): \d{3,}`).MatchString(plan) {

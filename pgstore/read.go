@@ -54,11 +54,13 @@ func (s *Store) read(ctx context.Context, q *pulse.Query) (pulse.Page, error) {
 	if q.Through > 0 && q.Through <= q.After {
 		return pulse.Page{Next: q.After}, nil
 	}
-	r, indexed, err := pageRead{}, false, error(nil)
+	r, found, err := pageRead{}, false, error(nil)
 	if field, value := lookupBy(q); field != 0 {
-		r, indexed, err = s.readIndexed(ctx, q, field, value)
+		r, found, err = s.readIndexed(ctx, q, field, value)
+	} else if through := s.near(q); through != 0 {
+		r, found, err = s.readNear(ctx, q, through)
 	}
-	if !indexed && err == nil {
+	if !found && err == nil {
 		r, err = s.readRange(ctx, q)
 	}
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -15,39 +14,8 @@ import (
 // timelineSQL is the timeline the server writes now. pg_control_checkpoint lags behind it.
 const timelineSQL = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
 
-// tickSQL gives positions to the events that became visible since the last tick, whose snapshot the caller knows: n and the epoch of the
-// transaction ids, and of the snapshot xmax and the transactions in progress. An event became visible if its transaction had not
-// begun at the last tick (xid >= xmax) or was in progress then (xid in xip); two conditions, each by a range of the index.
-//
-// All of it is one statement with one snapshot, which is what the next tick begins from. The row in ticks is inserted first, so that
-// of two sequencers one inserts nothing. When the caller's tick is not the last one, or the cluster or its timeline is
-// another, nothing happens.
-const tickSQL = `WITH place AS MATERIALIZED (
-	SELECT s.epoch, s.xid_epoch, s.system_identifier = c.system_identifier AS same_cluster, s.timeline = ` + timelineSQL + ` AS same_timeline
-	FROM @settings s, pg_control_system() c
-), last AS MATERIALIZED (
-	SELECT n, head, snap FROM @ticks ORDER BY n DESC LIMIT 1
-), due AS MATERIALIZED (
-	SELECT last.n, last.head FROM last, place WHERE last.n = $1 AND xid_epoch = $2 AND same_cluster AND same_timeline
-), fresh AS MATERIALIZED (
-	SELECT e.id FROM @events e WHERE e.epoch = $2 AND e.xid >= $3 AND EXISTS (SELECT FROM due)
-	UNION ALL
-	SELECT e.id FROM @events e WHERE e.epoch = $2 AND e.xid = ANY ($4) AND EXISTS (SELECT FROM due)
-), ticked AS (
-	INSERT INTO @ticks (n, head, snap)
-	SELECT due.n + 1, due.head + f.events, pg_current_snapshot() FROM due, (SELECT count(*) AS events FROM fresh) f WHERE f.events > 0
-	ON CONFLICT (n) DO NOTHING RETURNING n, head, snap
-), placed AS (
-	INSERT INTO @positions (position, event)
-	SELECT due.head + row_number() OVER (ORDER BY f.id), f.id FROM due, fresh f WHERE EXISTS (SELECT FROM ticked)
-)
-SELECT p.epoch, p.xid_epoch, p.same_cluster, p.same_timeline, EXISTS (SELECT FROM due), EXISTS (SELECT FROM fresh), EXISTS (SELECT FROM ticked),
-	coalesce(t.n, l.n), coalesce(t.head, l.head), coalesce(t.snap, l.snap)::text
-FROM place p, last l LEFT JOIN ticked t ON true`
-
-// planSQL keeps the planner from mistakes that statistics older than the newest events lead it to, and makes the positions durable
-// before anybody sees them. It is for the transaction of the tick only.
-const planSQL = `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true), ` + syncSQL
+// tickSQL is a tick; see the function.
+const tickSQL = "SELECT * FROM @tick($1, $2, $3, $4)"
 
 const (
 	// keptTicks is how many ticks are left behind the last one, for people who look. Older ones are taken away now and then.
@@ -106,6 +74,7 @@ func (s *Store) Info(ctx context.Context) (pulse.Info, error) {
 	if err != nil {
 		return pulse.Info{}, fail(op, err)
 	}
+	s.head.Store(t.head)
 	return pulse.Info{Origin: s.origin, Epoch: int(t.epoch), Head: pulse.Position(t.head), MaxBytes: s.limit}, nil
 }
 
@@ -163,19 +132,16 @@ func (s *Store) settleTick(ctx context.Context, conn *pgx.Conn, t *tick) (again 
 // tick carries out the statement. The caller has the token.
 func (s *Store) tick(ctx context.Context, conn *pgx.Conn) (t tick, err error) {
 	q := &s.sequencer
-	batch := &pgconn.Batch{}
-	batch.ExecParams(planSQL, nil, nil, nil, nil)
-	batch.ExecParams(s.sql.tick, [][]byte{
+	result := conn.PgConn().ExecParams(ctx, s.sql.tick, [][]byte{
 		strconv.AppendInt(nil, q.n, 10), strconv.AppendInt(nil, q.xidEpoch, 10), []byte(q.xmax), []byte(q.xips),
-	}, nil, nil, nil)
-	results, err := conn.PgConn().ExecBatch(ctx, batch).ReadAll()
-	if err != nil {
-		return t, err
+	}, nil, nil, nil).Read()
+	if result.Err != nil {
+		return t, result.Err
 	}
-	if len(results) != 2 || len(results[1].Rows) != 1 {
+	if len(result.Rows) != 1 || result.Rows[0][0] == nil {
 		return t, fmt.Errorf("%w: the log has no ticks or no settings: its tables were changed by others", pulse.ErrStore)
 	}
-	return t, t.scan(results[1].Rows[0])
+	return t, t.scan(result.Rows[0])
 }
 
 // scan reads the answer, which is text.

@@ -82,6 +82,110 @@ CREATE TRIGGER events_frozen BEFORE UPDATE ON @events FOR EACH ROW WHEN (NOT (
       OR num_nonnulls(NEW.link_salt, NEW.actor_id, NEW.key, NEW.correlation_id, NEW.causation_id, NEW.trace) = 0)
 )) EXECUTE FUNCTION @events_frozen();
 
+-- append_one and append_all store events as one unit and return how many. log is the name of the log they were made for, largest the size of
+-- the largest. With repeats, events whose ids are stored already are left out, otherwise they are an error. wait, in milliseconds, is how long
+-- another transaction that is storing one of the ids is waited for; it is given by who commits at once, and durably. Functions keep their
+-- plans, which take the server longer to make than to carry out.
+CREATE FUNCTION @append_one(
+    event_id uuid, name text, version int, source text, occurred_at timestamptz, actor_id uuid, correlation_id text,
+    causation_id uuid, key text, trace text, fact_salt bytea, link_salt bytea, digests bytea, commitment bytea, format smallint,
+    extensions json, data json,
+    log text, largest int, wait text, repeats boolean
+) RETURNS bigint LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE first bigint := (SELECT CASE WHEN s.origin <> log THEN @refuse('PU002', s.origin)
+        WHEN s.max_event_bytes < largest THEN @refuse('PU003', s.max_event_bytes::text)
+        ELSE nextval('@event_units') END FROM @settings s);
+    stored bigint;
+BEGIN
+    IF first IS NULL THEN
+        PERFORM @refuse('PU005', 'the log has no settings');
+    END IF;
+    IF wait IS NOT NULL THEN
+        PERFORM set_config('lock_timeout', wait, true);
+        IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+            PERFORM set_config('synchronous_commit', 'on', true);
+        END IF;
+    END IF;
+    IF repeats THEN
+        INSERT INTO @events (id,
+            event_id, name, version, source, occurred_at, actor_id, correlation_id, causation_id, key, trace, fact_salt, link_salt,
+            digests, commitment, format, extensions, data)
+        VALUES (first,
+            append_one.event_id, append_one.name, append_one.version, append_one.source, append_one.occurred_at, append_one.actor_id,
+            append_one.correlation_id, append_one.causation_id, append_one.key, append_one.trace, append_one.fact_salt,
+            append_one.link_salt, append_one.digests, append_one.commitment, append_one.format, append_one.extensions, append_one.data)
+        ON CONFLICT (event_id) DO NOTHING;
+    ELSE
+        INSERT INTO @events (id,
+            event_id, name, version, source, occurred_at, actor_id, correlation_id, causation_id, key, trace, fact_salt, link_salt,
+            digests, commitment, format, extensions, data)
+        VALUES (first,
+            append_one.event_id, append_one.name, append_one.version, append_one.source, append_one.occurred_at, append_one.actor_id,
+            append_one.correlation_id, append_one.causation_id, append_one.key, append_one.trace, append_one.fact_salt,
+            append_one.link_salt, append_one.digests, append_one.commitment, append_one.format, append_one.extensions, append_one.data);
+    END IF;
+    GET DIAGNOSTICS stored = ROW_COUNT;
+    RETURN stored;
+END
+$$;
+
+CREATE FUNCTION @append_all(
+    event_id uuid[], name text[], version int[], source text[], occurred_at timestamptz[], actor_id uuid[], correlation_id text[],
+    causation_id uuid[], key text[], trace text[], fact_salt bytea[], link_salt bytea[], digests bytea[], commitment bytea[],
+    format smallint[], extensions json[], data json[],
+    log text, largest int, wait text, repeats boolean
+) RETURNS bigint LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE first bigint := (SELECT CASE WHEN s.origin <> log THEN @refuse('PU002', s.origin)
+        WHEN s.max_event_bytes < largest THEN @refuse('PU003', s.max_event_bytes::text)
+        ELSE nextval('@event_units') END FROM @settings s);
+    stored bigint;
+BEGIN
+    IF first IS NULL THEN
+        PERFORM @refuse('PU005', 'the log has no settings');
+    END IF;
+    IF wait IS NOT NULL THEN
+        PERFORM set_config('lock_timeout', wait, true);
+        IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+            PERFORM set_config('synchronous_commit', 'on', true);
+        END IF;
+    END IF;
+    IF repeats THEN
+        INSERT INTO @events (id,
+            event_id, name, version, source, occurred_at, actor_id, correlation_id, causation_id, key, trace, fact_salt, link_salt,
+            digests, commitment, format, extensions, data)
+        SELECT first + u.place - 1,
+            u.event_id, u.name, u.version, u.source, u.occurred_at, u.actor_id, u.correlation_id, u.causation_id, u.key, u.trace,
+            u.fact_salt, u.link_salt, u.digests, u.commitment, u.format, u.extensions, u.data
+        FROM unnest(
+            append_all.event_id, append_all.name, append_all.version, append_all.source, append_all.occurred_at, append_all.actor_id,
+            append_all.correlation_id, append_all.causation_id, append_all.key, append_all.trace, append_all.fact_salt,
+            append_all.link_salt, append_all.digests, append_all.commitment, append_all.format, append_all.extensions, append_all.data
+        ) WITH ORDINALITY AS u (
+            event_id, name, version, source, occurred_at, actor_id, correlation_id, causation_id, key, trace, fact_salt, link_salt,
+            digests, commitment, format, extensions, data, place)
+        ON CONFLICT (event_id) DO NOTHING;
+    ELSE
+        INSERT INTO @events (id,
+            event_id, name, version, source, occurred_at, actor_id, correlation_id, causation_id, key, trace, fact_salt, link_salt,
+            digests, commitment, format, extensions, data)
+        SELECT first + u.place - 1,
+            u.event_id, u.name, u.version, u.source, u.occurred_at, u.actor_id, u.correlation_id, u.causation_id, u.key, u.trace,
+            u.fact_salt, u.link_salt, u.digests, u.commitment, u.format, u.extensions, u.data
+        FROM unnest(
+            append_all.event_id, append_all.name, append_all.version, append_all.source, append_all.occurred_at, append_all.actor_id,
+            append_all.correlation_id, append_all.causation_id, append_all.key, append_all.trace, append_all.fact_salt,
+            append_all.link_salt, append_all.digests, append_all.commitment, append_all.format, append_all.extensions, append_all.data
+        ) WITH ORDINALITY AS u (
+            event_id, name, version, source, occurred_at, actor_id, correlation_id, causation_id, key, trace, fact_salt, link_salt,
+            digests, commitment, format, extensions, data, place);
+    END IF;
+    GET DIAGNOSTICS stored = ROW_COUNT;
+    RETURN stored;
+END
+$$;
+
 -- The place of each event in the log, given once it is visible to everybody. Written by the sequencer only.
 CREATE TABLE @positions (
     position bigint PRIMARY KEY,
@@ -96,6 +200,69 @@ CREATE TABLE @ticks (
     snap pg_snapshot NOT NULL
 );
 INSERT INTO @ticks (n, head, snap) VALUES (0, 0, pg_current_snapshot());
+
+-- tick gives positions to the events that became visible since the last tick, whose snapshot the caller knows: its number and the epoch of
+-- the transaction ids, and of the snapshot xmax and the transactions in progress. An event became visible if its transaction
+-- had not begun at the last tick (xid >= xmax) or was in progress then (xid in xips); two conditions, each by a range of the index.
+--
+-- All of it is one statement with one snapshot, which is what the next tick begins from. The row in ticks is inserted first, so that of two
+-- sequencers one inserts nothing. When the caller's tick is not the last one, or the cluster or its timeline is another, nothing happens.
+--
+-- It is a function for the sake of its plan: made once for each connection of the server, also behind a pooler, and kept from the mistakes that
+-- statistics older than the newest events lead to. The positions are durable before anybody sees them.
+CREATE FUNCTION @tick(
+    known bigint, known_epoch int, xmax xid8, xips xid8[],
+    OUT epoch int, OUT xid_epoch int, OUT same_cluster boolean, OUT same_timeline boolean,
+    OUT due boolean, OUT fresh boolean, OUT ticked boolean, OUT n bigint, OUT head bigint, OUT snap pg_snapshot
+) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    WITH place AS MATERIALIZED (
+        SELECT s.epoch, s.xid_epoch, s.system_identifier = c.system_identifier AS same_cluster,
+            s.timeline = substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS same_timeline
+        FROM @settings s, pg_control_system() c
+    ), last AS MATERIALIZED (
+        SELECT n, head, snap FROM @ticks ORDER BY n DESC LIMIT 1
+    ), due AS MATERIALIZED (
+        SELECT last.n, last.head FROM last, place WHERE last.n = known AND place.xid_epoch = known_epoch AND same_cluster AND same_timeline
+    ), fresh AS MATERIALIZED (
+        SELECT e.id FROM @events e WHERE e.epoch = known_epoch AND e.xid >= tick.xmax AND EXISTS (SELECT FROM due)
+        UNION ALL
+        SELECT e.id FROM @events e WHERE e.epoch = known_epoch AND e.xid = ANY (xips) AND EXISTS (SELECT FROM due)
+    ), ticked AS (
+        INSERT INTO @ticks (n, head, snap)
+        SELECT due.n + 1, due.head + f.events, pg_current_snapshot() FROM due, (SELECT count(*) AS events FROM fresh) f WHERE f.events > 0
+        ON CONFLICT (n) DO NOTHING RETURNING n, head, snap
+    ), placed AS (
+        INSERT INTO @positions (position, event)
+        SELECT due.head + row_number() OVER (ORDER BY f.id), f.id FROM due, fresh f WHERE EXISTS (SELECT FROM ticked)
+    )
+    SELECT p.epoch, p.xid_epoch, p.same_cluster, p.same_timeline, EXISTS (SELECT FROM due), EXISTS (SELECT FROM fresh), EXISTS (SELECT FROM ticked),
+        coalesce(t.n, l.n), coalesce(t.head, l.head), coalesce(t.snap, l.snap)
+    INTO epoch, xid_epoch, same_cluster, same_timeline, due, fresh, ticked, n, head, snap
+    FROM place p, last l LEFT JOIN ticked t ON true;
+END
+$$;
+
+-- near returns the few events of a range of positions; a function for the sake of its plan.
+CREATE FUNCTION @near(after bigint, through bigint) RETURNS TABLE (
+    "position" bigint, event_id uuid, name text, version int, source text, occurred_at timestamptz, recorded_at timestamptz, actor_id uuid,
+    correlation_id text, causation_id uuid, key text, trace text, commitment bytea, extensions json, data json
+) LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT p.position, e.event_id, e.name, e.version, e.source, e.occurred_at, e.recorded_at, e.actor_id,
+        e.correlation_id, e.causation_id, e.key, e.trace, e.commitment, e.extensions, e.data
+    FROM @positions p JOIN @events e ON e.id = p.event
+    WHERE p.position > near.after AND p.position <= near.through AND (e.fact_salt IS NOT NULL OR e.link_salt IS NOT NULL)
+    ORDER BY p.position;
+END
+$$;
 
 -- Where in the log to find a key (field 1), an actor (2) or a correlation (3). Filled behind the log, up to
 -- the progress of kind "index" named "lookup"; rebuilt by emptying it and taking that progress away.
