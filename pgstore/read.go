@@ -259,11 +259,19 @@ func (v *view) next() (*pgconn.ResultReader, error) {
 	if v.results == nil {
 		v.batch.ExecParams("COMMIT", nil, nil, nil, nil)
 		v.results = v.conn.ExecBatch(v.ctx, v.batch)
-		v.results.NextResult()
-		if _, err := v.results.ResultReader().Close(); err != nil {
-			return nil, v.end()
+		begun, err := v.answer()
+		if err != nil {
+			return nil, err
+		}
+		if _, err := begun.Close(); err != nil {
+			return nil, err
 		}
 	}
+	return v.answer()
+}
+
+// answer is the next one. There is none when nothing could be sent, or the connection was lost.
+func (v *view) answer() (*pgconn.ResultReader, error) {
 	if !v.results.NextResult() {
 		if err := v.end(); err != nil {
 			return nil, err
