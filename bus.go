@@ -85,8 +85,8 @@ func New(store Store, opts *Options) (*Bus, error) {
 		return nil, fmt.Errorf("pulse.New: %w", err)
 	}
 	b.head.init()
-	b.batch = newBatcher(store, b.head.poke)
-	b.given = newBatcher(store, b.head.poke)
+	b.batch = newBatcher(store, b.committed)
+	b.given = newBatcher(store, b.committed)
 	return b, nil
 }
 
@@ -98,7 +98,7 @@ const storeTimeout = 30 * time.Second
 func (b *Bus) In(a Appender) Emitter { return txEmitter{bus: b, to: a} }
 
 // Wake tells the bus that something was committed to its store. Emit does it by itself.
-func (b *Bus) Wake() { b.head.poke() }
+func (b *Bus) Wake() { b.committed() }
 
 // Close refuses further emits, waits for those in flight, and stops Run and waits for it. It does not close the store.
 func (b *Bus) Close() error {

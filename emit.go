@@ -137,6 +137,9 @@ func (b *Bus) emit(ctx context.Context, to Appender, evs []Event, opts []EmitOpt
 	if err := to.Append(ctx, recs); err != nil {
 		return ids, fmt.Errorf("emit %s: %w", nameForError(evs[0]), err)
 	}
+	if to != Appender(b.batch) && to != Appender(b.given) {
+		b.expect()
+	}
 	return ids, nil
 }
 

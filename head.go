@@ -13,9 +13,11 @@ const pollInterval = 20 * time.Millisecond
 type headSignal struct {
 	hint chan struct{} // has room for one: something may have been committed
 
-	mu    sync.Mutex
-	head  Position
-	grown chan struct{} // closed and replaced when head grows
+	mu      sync.Mutex
+	head    Position
+	grown   chan struct{} // closed and replaced when head grows
+	sign    time.Time     // the last one that the log will grow without a hint
+	readers int           // that wait for it
 }
 
 func (h *headSignal) init() {
@@ -31,10 +33,28 @@ func (h *headSignal) poke() {
 	}
 }
 
+// expect hints that the log may have grown, or will without a further hint.
+func (h *headSignal) expect() {
+	h.mu.Lock()
+	h.sign = time.Now()
+	h.mu.Unlock()
+	h.poke()
+}
+
+// interval is how long to wait until the head is looked at again. When nobody waits for it there is no hurry.
+func (h *headSignal) interval() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.readers == 0 {
+		return pollInterval
+	}
+	return nextLook(time.Since(h.sign))
+}
+
 // watch follows the head of the log until ctx ends.
 func (b *Bus) watchHead(ctx context.Context) {
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
+	timer := time.NewTimer(pollInterval)
+	defer timer.Stop()
 	failing := false
 	for {
 		info, err := b.store.Info(ctx)
@@ -46,11 +66,12 @@ func (b *Bus) watchHead(ctx context.Context) {
 			failing = true
 			b.log.Error("pulse: the log cannot be looked at, trying on", "error", err)
 		}
+		timer.Reset(b.head.interval())
 		select {
 		case <-ctx.Done():
 			return
 		case <-b.head.hint:
-		case <-tick.C:
+		case <-timer.C:
 		}
 	}
 }
@@ -63,6 +84,19 @@ func (h *headSignal) set(head Position) {
 		close(h.grown)
 		h.grown = make(chan struct{})
 	}
+}
+
+// read is wait for a reader, for whose sake the head is looked at often.
+func (h *headSignal) read(ctx context.Context, after Position) error {
+	h.count(1)
+	defer h.count(-1)
+	return h.wait(ctx, after)
+}
+
+func (h *headSignal) count(readers int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.readers += readers
 }
 
 // wait returns nil when the log has more than after, and an error when ctx has ended, also when both are so.

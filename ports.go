@@ -63,6 +63,15 @@ type Parallel interface {
 	ParallelAppends() int
 }
 
+// Hinter is the ability of a store that several processes use to tell the others that something was emitted, or is about to be. Hints
+// may be lost, late and too many: they save waiting, and nothing depends on them.
+type Hinter interface {
+	// Hint gives the others a hint. It returns at once and may join several into one.
+	Hint()
+	// Listen calls heard for each hint of others until ctx ends or it can hear no more; then it returns why.
+	Listen(ctx context.Context, heard func()) error
+}
+
 // Appender appends to a log: a Store, or a Tx inside a transaction.
 type Appender interface {
 	Append(ctx context.Context, recs []Record) error

@@ -68,6 +68,9 @@ func (b *Bus) run(ctx context.Context, cancel context.CancelFunc) error {
 	var background, runners sync.WaitGroup
 	watch, unwatch := context.WithCancel(context.WithoutCancel(ctx))
 	background.Go(func() { b.watchHead(watch) })
+	if h, ok := b.store.(Hinter); ok {
+		background.Go(func() { b.listen(watch, h) })
+	}
 	if ix, ok := b.store.(Indexer); ok {
 		background.Go(func() { b.keepIndexed(ctx, ix) })
 	}

@@ -59,7 +59,7 @@ func (s *session) readLog(ctx context.Context, after, through Position, brought 
 	if s.feed != nil {
 		q.Through = through
 	}
-	for after < through && (s.feed != nil || s.bus.head.wait(ctx, after) == nil) {
+	for after < through && (s.feed != nil || s.bus.head.read(ctx, after) == nil) {
 		q.After = after
 		page, err := s.ports.store.Read(ctx, q)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -51,6 +52,7 @@ type Store struct {
 	room    chan struct{} // holds a token for each open Transact: some connections always stay for others
 
 	sequencer sequencer
+	hints     hints
 	head      atomic.Int64 // of the log, as far as known here
 	pageRows  atomic.Int64 // how many rows of the log made up the size of a page lately
 	advances  atomic.Int64
@@ -69,6 +71,7 @@ var (
 	_ pulse.Deliveries    = (*Store)(nil)
 	_ pulse.Indexer       = (*Store)(nil)
 	_ pulse.Parallel      = (*Store)(nil)
+	_ pulse.Hinter        = (*Store)(nil)
 )
 
 // Open opens the store on the database that dsn names, a URL or key=value pairs as pgxpool.ParseConfig takes them, with a pool of
@@ -120,6 +123,7 @@ func open(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error
 	s.buffers.New = func() any { return new(rows) }
 	s.room = make(chan struct{}, max(1, int(pool.Config().MaxConns)-2))
 	s.sequencer.init()
+	s.hints.self, s.hints.closing = uuid.NewString(), make(chan struct{})
 	s.pageRows.Store(maxPage)
 	if err := s.prepare(ctx, opts); err != nil {
 		return nil, fail("open", err)
@@ -155,6 +159,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
+	close(s.hints.closing)
 	s.mu.Unlock()
 	s.calls.Wait()
 	if s.ownPool {
