@@ -15,6 +15,10 @@ import (
 
 // The store works as the role of an application does. Each case has a schema of its own, which is quicker to make than a database.
 func TestConformance(t *testing.T) {
+	conformance(t)
+}
+
+func conformance(t *testing.T) {
 	dsn := newDatabase(t)
 	role := newRole(t, dsn)
 	var count atomic.Int64

@@ -220,7 +220,7 @@ func TestLostAnswers(t *testing.T) {
 func TestLostCommits(t *testing.T) {
 	direct, proxied, p := throughProxy(t)
 	s, pool := openStore(t, proxied), openPool(t, proxied, "4")
-	bus := openBus(t, s)
+	bus := openBus(t, openStore(t, direct)) // its hints are not what gets lost
 	rec := lessons(originOf(t, s), 1)[0]
 	err := s.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
 		defer p.armed.Store(true)

@@ -18,13 +18,19 @@ package_of() {
 	sqlite3 | strace | curl | git | make) echo "$1" ;;
 	gcc) echo gcc libc6-dev ;;
 	postgres) echo postgresql ;;
+	pgbouncer) echo pgbouncer ;;
 	*) return 1 ;;
 	esac
 }
 
-# have tells whether a program is there. Debian keeps PostgreSQL's servers beside PATH, where the tests know to look.
+# have tells whether a program is there. Debian keeps PostgreSQL's servers and pgbouncer beside PATH, where the tests know to look.
 have() {
-	command -v "$1" >/dev/null || { [ "$1" = postgres ] && compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
+	command -v "$1" >/dev/null && return
+	case $1 in
+	postgres) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;;
+	pgbouncer) [ -x /usr/sbin/pgbouncer ] ;;
+	*) return 1 ;;
+	esac
 }
 
 # needed prints the programs the build and the tests need, one a line.

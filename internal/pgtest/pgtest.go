@@ -149,3 +149,11 @@ func binaries() (string, error) {
 	found, err := exec.LookPath("postgres")
 	return filepath.Dir(found), err
 }
+
+// pooler finds pgbouncer, which Debian keeps where only root looks.
+func pooler() (string, error) {
+	if found, err := exec.LookPath("pgbouncer"); err == nil {
+		return found, nil
+	}
+	return exec.LookPath("/usr/sbin/pgbouncer")
+}
