@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,7 @@ type tally struct {
 	twice   atomic.Int64 // further times
 	counts  []atomic.Uint32
 	took    []atomic.Int64 // nanoseconds from emitting to handling, of each event
+	room    chan struct{}  // holds a token for each event that is not handled yet; nil when nobody waits for the handler
 	keys    [1000]string
 	course  string
 }
@@ -63,11 +65,33 @@ func (t *tally) next(n int) []lesson {
 	return evs
 }
 
+// limit lets enter wait while so many events are not handled.
+func (t *tally) limit(ahead int64) { t.room = make(chan struct{}, ahead) }
+
+// enter waits until there is room for n more events.
+func (t *tally) enter(ctx context.Context, n int) error {
+	for range n {
+		if t.room == nil {
+			break
+		}
+		select {
+		case t.room <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
 // handle is what every handler does.
 func (t *tally) handle(e lesson) {
 	if t.counts[e.N].Add(1) > 1 {
 		t.twice.Add(1)
 		return
+	}
+	select {
+	case <-t.room:
+	default:
 	}
 	t.took[e.N].Store(int64(time.Since(t.start)) - e.Emitted)
 	t.handled.Add(1)

@@ -45,27 +45,45 @@ func (b *bench) flow(ctx context.Context, e entry, c contestant, t *tally, s sha
 		if err := warm(ctx, c, t); err != nil {
 			return err
 		}
-		stop, err := b.startProfile(e, s)
-		if err != nil {
-			return err
-		}
-		defer stop()
-		before, handled, start := time.Duration(0), t.handled.Load(), time.Now()
-		if before, err = b.server.cpu(); err != nil {
-			return err
-		}
-		if err := b.callers(ctx, c, t, s); err != nil {
-			return err
-		}
-		if err := t.await(ctx, drainWait); err != nil {
-			return err
-		}
-		took, n := time.Since(start), float64(t.handled.Load()-handled)
-		after, err := b.server.cpu()
-		f = flow{perSecond: n / took.Seconds(), cpu: (after - before).Seconds() * 1e6 / n}
+		t.limit(b.ahead)
+		f, err = b.metered(e, s, func() (int64, error) {
+			before := t.handled.Load()
+			if err := b.callers(ctx, c, t, s); err != nil {
+				return 0, err
+			}
+			err := t.await(ctx, drainWait)
+			return t.handled.Load() - before, err
+		})
 		return err
 	})
 	return f, err
+}
+
+// metered measures fn, which returns how many events it was about.
+func (b *bench) metered(e entry, s shape, fn func() (int64, error)) (flow, error) {
+	stop, err := b.startProfile(e, s)
+	if err != nil {
+		return flow{}, err
+	}
+	defer stop()
+	before, err := b.server.cpu()
+	if err != nil {
+		return flow{}, err
+	}
+	start := time.Now()
+	n, err := fn()
+	if err != nil {
+		return flow{}, err
+	}
+	took := time.Since(start)
+	after, err := b.server.cpu()
+	return flow{float64(n) / took.Seconds(), (after - before).Seconds() * 1e6 / float64(n)}, err
+}
+
+// note adds a flow to the report.
+func (b *bench) note(section, what string, e entry, f flow) {
+	b.report.add(section, what, e.name, perSecond, f.perSecond)
+	b.report.add(section, what+processors, e.name, cpuUnit, f.cpu)
 }
 
 // warm emits some events and waits for them: then everything is connected and running.
@@ -89,11 +107,11 @@ func (b *bench) callers(ctx context.Context, c contestant, t *tally, s shape) er
 	for range s.callers {
 		group.Go(func() {
 			for time.Now().Before(end) && failed.Load() == nil {
-				if t.emitted.Load()-t.handled.Load() > b.ahead {
-					pauseAfter(ctx, time.Millisecond)
-					continue
+				err := t.enter(ctx, s.unit)
+				if err == nil {
+					err = s.emit(ctx, c, t.next(s.unit))
 				}
-				if err := s.emit(ctx, c, t.next(s.unit)); err != nil {
+				if err != nil {
 					failed.CompareAndSwap(nil, &err)
 				}
 			}

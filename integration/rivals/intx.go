@@ -20,7 +20,6 @@ func closedTx(ctx context.Context, b *bench) error {
 	const without, with, times = "closed loop, without event", "closed loop, with event", "closed loop, time of that without"
 	entries := []entry{pulseRelay, pulseQueue, sketchEntry, watermillBest, riverBest, naiveEntry}
 	err := b.byTurns(ctx, entries, func(e entry, c contestant, t *tally) error {
-		t.handled.Store(maxEvents)
 		const slices = 4 // by turns, so that both see the same machine
 		part := *b
 		part.time = max(b.time/slices, time.Millisecond)

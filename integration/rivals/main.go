@@ -102,6 +102,10 @@ func measure(ctx context.Context, s settings, out io.Writer, file string) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
+	defer func() { // also of what was broken off
+		b.report.print(out)
+		err = errors.Join(err, b.report.write(file))
+	}()
 	for _, section := range sections {
 		wanted := slices.Contains(s.only, section.name) || s.only == nil && section.name != "large"
 		if !wanted {
@@ -111,8 +115,7 @@ func measure(ctx context.Context, s settings, out io.Writer, file string) (err e
 			return fmt.Errorf("%s: %w", section.name, err)
 		}
 	}
-	b.report.print(out)
-	return b.report.write(file)
+	return nil
 }
 
 // write writes the numbers as JSON; "" writes nothing.

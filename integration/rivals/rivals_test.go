@@ -118,7 +118,7 @@ func TestMeasure(t *testing.T) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Numbers) != 5 || len(r.Checks) != 2 {
+	if len(r.Numbers) != 10 || len(r.Checks) != 2 {
 		t.Errorf("in the file are %d numbers and %d checks", len(r.Numbers), len(r.Checks))
 	}
 	for _, n := range r.Numbers {

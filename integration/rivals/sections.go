@@ -10,8 +10,9 @@ import (
 var carriers = []entry{pulseEntry, pulseLog, sketchEntry, watermillDefault, watermillBest, riverDefault, riverBest, naiveEntry}
 
 const (
-	perSecond = "events/s"
-	cpuUnit   = "ms/1,000"
+	perSecond  = "events/s"
+	cpuUnit    = "ms/1,000"
+	processors = ", processors"
 )
 
 // measureEmit measures emitting alone: nothing reads what is emitted.
@@ -23,18 +24,14 @@ func measureEmit(ctx context.Context, b *bench) error {
 		if e.name == rawUnnest.name || e.name == rawCopy.name {
 			s = shape{callers: bulkCallers, unit: bulkUnit}
 		}
-		stop, err := b.startProfile(e, s)
-		if err != nil {
-			return err
+		f, err := b.metered(e, s, func() (int64, error) {
+			err := b.callers(ctx, c, t, s)
+			return t.emitted.Load(), err
+		})
+		if err == nil {
+			b.note("emit", what, e, f)
 		}
-		defer stop()
-		start := time.Now()
-		t.handled.Store(maxEvents) // nobody is waited for
-		if err := b.callers(ctx, c, t, s); err != nil {
-			return err
-		}
-		b.report.add("emit", what, e.name, perSecond, float64(t.emitted.Load())/time.Since(start).Seconds())
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
@@ -55,8 +52,7 @@ func (b *bench) through(ctx context.Context, section string, s shape, bound boun
 		if err != nil {
 			return err
 		}
-		b.report.add(section, what, e.name, perSecond, f.perSecond)
-		b.report.add(section, what+", processors", e.name, cpuUnit, f.cpu)
+		b.note(section, what, e, f)
 		b.report.add(section, what+", handled again", e.name, "events", float64(t.twice.Load()))
 		return nil
 	})
@@ -81,7 +77,7 @@ func measureEnd(ctx context.Context, b *bench) error {
 			return err
 		}
 	}
-	b.report.atMost("end", "processors, 1024 callers, ms for 1,000 events", b.report.median("end", "1024 callers, processors", pulseEntry), 60)
+	b.report.atMost("end", "processors, 1024 callers, ms for 1,000 events", b.report.median("end", "1024 callers"+processors, pulseEntry), 60)
 	return nil
 }
 
@@ -102,8 +98,10 @@ func measureDrain(ctx context.Context, b *bench) error {
 				return err
 			}
 		}
-		rate, err := b.drain(ctx, e, c.(relaying))
-		b.report.add("drain", what, e.name, perSecond, rate)
+		f, err := b.metered(e, shape{unit: b.backlog}, func() (int64, error) { return b.drain(ctx, c.(relaying)) })
+		if err == nil {
+			b.note("drain", what, e, f)
+		}
 		return err
 	})
 	if err != nil {
@@ -115,28 +113,20 @@ func measureDrain(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// drain publishes the backlog, or as much of it as is published in ten times the time of a measurement.
-func (b *bench) drain(ctx context.Context, e entry, c relaying) (rate float64, err error) {
-	const glance = 20 * time.Millisecond
-	stop, err := b.startProfile(e, shape{unit: b.backlog})
-	if err != nil {
-		return 0, err
-	}
-	defer stop()
-	start := time.Now()
-	err = during(ctx, c.relay, func(ctx context.Context) error {
-		for {
-			n, err := c.published(ctx)
-			took := time.Since(start)
-			if rate = float64(n) / took.Seconds(); err != nil || n >= int64(b.backlog) || took > 10*b.time {
-				return err
-			}
+// drain publishes the backlog, or as much of it as is published in ten times the time of a measurement, and returns how much.
+func (b *bench) drain(ctx context.Context, c relaying) (n int64, err error) {
+	const glance = 10 * time.Millisecond
+	end := time.Now().Add(10 * b.time)
+	err = during(ctx, c.relay, func(ctx context.Context) (err error) {
+		for n < int64(b.backlog) && time.Now().Before(end) && err == nil {
 			if !pauseAfter(ctx, glance) {
 				return context.Cause(ctx)
 			}
+			n, err = c.published(ctx)
 		}
+		return err
 	})
-	return rate, err
+	return n, err
 }
 
 // measureLarge measures from emit to handler in an empty log and in one that holds many events.
