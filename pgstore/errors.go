@@ -152,7 +152,7 @@ func explain(pg *pgconn.PgError) string {
 		return "another transaction that has not ended holds what this one needs, perhaps the same event id: end it, then try again"
 	case "25P02":
 		return "an earlier statement of the transaction had failed: roll it back"
-	case "25006":
+	case "25006", "55000":
 		return "the server is read-only, a standby perhaps: use the primary"
 	case "42P01", "3F000":
 		return "the tables are not there: open a store on this database and schema first"

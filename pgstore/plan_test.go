@@ -14,7 +14,10 @@ import (
 // The cost of a tick depends on what is new, not on the length of the log, and not on what the planner believes about it. A transaction
 // that stays open is in the snapshot all the time.
 func TestATickLooksAtWhatIsNewOnly(t *testing.T) {
-	rows := 40_000
+	rows := atLeast(t, "PULSE_PG_ROWS", 200_000) / 2 // twice
+	if testing.Short() {
+		rows = 20_000
+	}
 	dsn := newDatabase(t)
 	s, pool := openStore(t, dsn), openPool(t, dsn, "4")
 	origin := originOf(t, s)

@@ -34,12 +34,15 @@ func TestReconcileAfterARestore(t *testing.T) {
 		}
 	})
 	appendTo(t, old, recs[50:55]...) // have no position yet when the dump is made
+	before := openPool(t, dsn, "1")  // the xids of the new cluster are to be lower than those in the dump
+	run(t, before, "DO $$ BEGIN FOR i IN 1..2000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
+	appendTo(t, old, recs[55])
 	restore(t, other, dsn)
 
 	s := openStore(t, other.DSN())
 	_, err = s.Info(t.Context())
 	wantError(t, err, pulse.ErrDiverged, "Reconcile")
-	appendTo(t, s, recs[55:58]...) // is not lost, but has to wait
+	appendTo(t, s, recs[56:58]...) // is not lost, but has to wait
 	pool := openPool(t, other.DSN(), "2")
 	tx, err := pool.Begin(t.Context())
 	if err != nil {
@@ -55,6 +58,9 @@ func TestReconcileAfterARestore(t *testing.T) {
 	appendTo(t, pgstore.Tx(tx), recs[59])
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if number(t, pool, "SELECT max(xid::text::int8) FROM pulse.events WHERE epoch = 1") <= number(t, pool, "SELECT max(xid::text::int8) FROM pulse.events WHERE epoch = 2") {
+		t.Fatal("the xids of the new cluster are not the lower ones: this tests nothing")
 	}
 	for i, env := range readAll(t, s) {
 		if env.ID != recs[i].ID {

@@ -72,6 +72,32 @@ func New(t testing.TB, extra ...string) *Server {
 	return s
 }
 
+// Standby starts a standby of the server, which follows it until it is promoted. The caller removes it.
+func (s *Server) Standby() (*Server, error) {
+	b := &Server{bin: s.bin, credential: s.credential}
+	var err error
+	if b.dir, err = os.MkdirTemp("", "pulse-postgres-"); err != nil {
+		return nil, err
+	}
+	if b.credential != nil {
+		if err := os.Chown(b.dir, int(b.credential.Uid), int(b.credential.Gid)); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(b.dir))
+		}
+	}
+	backup := b.Command("pg_basebackup", "-D", b.Data(), "-R", "-X", "stream", "-c", "fast", "--no-sync", "-d",
+		fmt.Sprintf("host=127.0.0.1 port=%d user=pulse", s.port))
+	if out, err := backup.CombinedOutput(); err != nil {
+		return nil, errors.Join(fmt.Errorf("pg_basebackup: %w: %s", err, out), os.RemoveAll(b.dir))
+	}
+	if b.port, err = freePort(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(b.dir))
+	}
+	if err := b.start(); err != nil {
+		return nil, errors.Join(err, b.Remove())
+	}
+	return b, nil
+}
+
 // Data is the directory of the cluster.
 func (s *Server) Data() string { return filepath.Join(s.dir, "data") }
 
@@ -125,7 +151,7 @@ func (s *Server) start(extra ...string) error {
 	args := []string{"-D", s.Data(), "-p", strconv.Itoa(s.port)}
 	for _, setting := range append([]string{
 		"listen_addresses=127.0.0.1", "unix_socket_directories=" + s.dir, "max_connections=300", "shared_buffers=128MB",
-		"fsync=off", "logging_collector=off", "log_min_messages=fatal", "max_prepared_transactions=4",
+		"fsync=off", "logging_collector=off", "log_min_messages=fatal", "max_prepared_transactions=520",
 	}, extra...) {
 		args = append(args, "-c", setting)
 	}
