@@ -38,17 +38,16 @@ func (s *sketch) createConsumer(ctx context.Context) (jetstream.Consumer, error)
 // consume fetches messages and acknowledges each after it was handled, until ctx ends.
 func consume(ctx context.Context, consumer jetstream.Consumer, handle func(data []byte) error) error {
 	for ctx.Err() == nil {
-		if err := consumeSome(ctx, consumer, handle); err != nil && ctx.Err() == nil {
+		if err := consumeSome(consumer, handle); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func consumeSome(ctx context.Context, consumer jetstream.Consumer, handle func(data []byte) error) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	batch, err := consumer.Fetch(window/2, jetstream.FetchContext(ctx))
+func consumeSome(consumer jetstream.Consumer, handle func(data []byte) error) error {
+	// Not with ctx: a fetch that is broken off forgets messages that are on their way, which come again after the acknowledgement's time.
+	batch, err := consumer.Fetch(window/2, jetstream.FetchMaxWait(100*time.Millisecond))
 	if err != nil {
 		return err
 	}
@@ -60,7 +59,7 @@ func consumeSome(ctx context.Context, consumer jetstream.Consumer, handle func(d
 			return err
 		}
 	}
-	if err := batch.Error(); !errors.Is(err, nats.ErrTimeout) && !errors.Is(err, context.DeadlineExceeded) {
+	if err := batch.Error(); !errors.Is(err, nats.ErrTimeout) {
 		return err
 	}
 	return nil
