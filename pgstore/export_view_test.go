@@ -14,3 +14,6 @@ func (s *Store) ReadAfter(ctx context.Context, before func()) error {
 	_, _, err = v.number()
 	return err
 }
+
+// PruneInboxSQL is the statement that takes superfluous inbox entries away, of a subscription ($1) in a generation ($2).
+func PruneInboxSQL(s *Store) string { return s.schema.sql(pruneInboxSQL) }
