@@ -14,7 +14,7 @@ const (
 	// hintChannel is the channel of NOTIFY for all logs of a database; the payload says which log and who hints.
 	hintChannel = "pulse_hints"
 	// hintEvery is how often a store notifies at most: who hears of one event looks for others for longer than that.
-	hintEvery   = 10 * time.Millisecond
+	hintEvery   = 20 * time.Millisecond
 	hintTimeout = 2 * time.Second
 )
 

@@ -14,7 +14,8 @@ import (
 )
 
 // Tx returns an Appender that appends in a transaction of yours: what is emitted through bus.In(pgstore.Tx(tx)) exists if and only if tx
-// commits. It is one round trip for each Emit, takes no lock that other emits would wait for, and is as durable as tx.
+// commits. It is one round trip for each Emit, takes no lock that other emits would wait for, and is as durable as tx. Where the
+// connection prepares statements, as pgx does by default, the first Emit on it takes another round trip.
 // Afterwards call bus.Wake, or use Do, which does all of it.
 //
 // An error of PostgreSQL dooms the transaction, as always; so does a unit of several events one of which is refused. After an ErrConflict of a

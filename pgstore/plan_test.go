@@ -57,7 +57,8 @@ func fill(t *testing.T, pool interface {
 ) {
 	t.Helper()
 	run(t, pool, `INSERT INTO pulse.events (id, occurred_at, event_id, version, format, name, source, fact_salt, link_salt, digests, commitment, data)
-		SELECT nextval('pulse.event_units'), now(), gen_random_uuid(), 1, 1, 'lesson.published', '/', '', '', '', '', '{}' FROM generate_series(1, $1::int4)`, n)
+		SELECT id, now(), lpad(to_hex(id), 32, '0')::uuid, 1, 1, 'lesson.published', '/', '', '', '', '', '{}'
+		FROM (SELECT nextval('pulse.event_units') AS id FROM generate_series(1, $1::int4)) ids`, n)
 }
 
 var scans = regexp.MustCompile(`(?m)(Index Scan|Index Only Scan|Seq Scan|Bitmap Heap Scan) using? ?(\S*) ?on events e`)

@@ -26,16 +26,16 @@ type cursor interface {
 	Close()
 }
 
-// pgxTx is a transaction of pgx. Its statements are not prepared: each is one round trip.
+// pgxTx is a transaction of pgx. Whether its statements are prepared, once for each connection, is for the pool's configuration to say.
 type pgxTx struct{ tx pgx.Tx }
 
 func (t pgxTx) exec(ctx context.Context, sql string, args ...any) (int64, error) {
-	tag, err := t.tx.Exec(ctx, sql, append([]any{pgx.QueryExecModeExec}, args...)...)
+	tag, err := t.tx.Exec(ctx, sql, args...)
 	return tag.RowsAffected(), err
 }
 
 func (t pgxTx) query(ctx context.Context, sql string, args ...any) (cursor, error) {
-	return t.tx.Query(ctx, sql, append([]any{pgx.QueryExecModeExec}, args...)...)
+	return t.tx.Query(ctx, sql, args...)
 }
 
 // sqlTx is a transaction of database/sql.
