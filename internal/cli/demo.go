@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -19,6 +20,9 @@ import (
 const (
 	demoData = "pulse-demo"
 	yearData = "pulse-demo-oulad"
+
+	demoSchema = "pulse_demo"
+	yearSchema = "pulse_demo_oulad"
 )
 
 // yearMemory is where the year begins to collect garbage sooner. The caches of the embedded broker come and go with what the handler
@@ -27,6 +31,7 @@ const yearMemory = 200 << 20
 
 type demoOptions struct {
 	data     string
+	store    app.StoreSpec // one in PostgreSQL, or else empty for a file in data
 	broker   string
 	dataset  string
 	rate     float64
@@ -52,15 +57,19 @@ not count here: a demo publishes nowhere else.
 With --oulad it replays a real year: the Open University Learning Analytics dataset (Kuzilek, Hlosta and Zdrahal, 2017, CC BY
 4.0), of which DIR holds the tables as gzip CSV, without studentVle. Every event is emitted, published, handled in order by
 one transactional subscription, and counted afterwards by what the handler did, not by what the bus says; published are those
-that the broker has acknowledged. Killed at any moment and started again on the same --data it ends with the same counts.
+that the broker has acknowledged. Killed at any moment and started again on the same --data, and --store, it ends with the same counts.
 People appear under pseudonyms made with a secret that is forgotten when the run ends well; their gender, region and so on
 are left out.
+
+With --store postgres://… the log is in PostgreSQL, in the schema ` + demoSchema + ` or with --oulad ` + yearSchema + `, unless the URL names another one.
+The data of the broker, and the secret of a year, are in --data still: to begin anew, DROP SCHEMA and remove that too.
 
 Its time runs from the first emit to the last commit of the handler, its latency from the call of Emit to that commit.`,
 		Example: `  pulse demo
   pulse demo --rate 200 --duration 10s
   pulse demo --broker none
-  pulse demo --oulad ./oulad --data /tmp/year --json`,
+  pulse demo --oulad ./oulad --data /tmp/year --json
+  pulse demo --store postgres://app@db/school`,
 		Args: positional(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := opts.check(cmd); err != nil {
@@ -85,8 +94,6 @@ Its time runs from the first emit to the last commit of the handler, its latency
 func (o *demoOptions) check(cmd *cobra.Command) error {
 	changed := cmd.Flags().Changed
 	switch {
-	case changed("store"):
-		return usagef("the demo has a store of its own: name its directory by --data")
 	case o.broker != app.BrokerEmbedded && o.broker != app.BrokerNone:
 		return usagef("--broker of a demo is embedded, a broker of its own, or none: for others there is pulse serve")
 	case o.rate < 0:
@@ -98,24 +105,58 @@ func (o *demoOptions) check(cmd *cobra.Command) error {
 	case o.dataset != "" && (changed("events") || changed("duration")):
 		return usagef("--events and --duration are not for --oulad, which replays all of the year")
 	}
-	if o.dataset != "" && !changed("rate") {
-		o.rate = 0
+	data, schema := demoData, demoSchema
+	if o.dataset != "" {
+		data, schema = yearData, yearSchema
+		if !changed("rate") {
+			o.rate = 0
+		}
 	}
+	if o.data == "" {
+		o.data = data
+	}
+	if !changed("store") {
+		return nil
+	}
+	spec, err := app.ParseStore(cmd.Flag("store").Value.String())
 	switch {
-	case o.data != "":
-	case o.dataset != "":
-		o.data = yearData
-	default:
-		o.data = demoData
+	case err != nil:
+		return usagef("--store: %w", err)
+	case spec.Kind != app.KindPostgres:
+		return usagef("the demo has a store of its own: name its directory by --data, or a database by --store postgres://USER@HOST/DATABASE")
 	}
+	o.store = spec.InSchema(schema)
 	return nil
 }
 
-// openDemoStore is a demo.Opener.
-func openDemoStore(ctx context.Context, path string) (demo.Store, error) {
+// schema is that of the store, when it is in PostgreSQL.
+func (o *demoOptions) schema() string {
+	if o.store.Kind != app.KindPostgres {
+		return ""
+	}
+	return string(o.store.Schema())
+}
+
+// where is the store, as a flag of other commands names it.
+func (o *demoOptions) where() string {
+	if o.store.Kind != app.KindPostgres {
+		return "sqlite:" + filepath.Join(o.data, demo.StoreFile)
+	}
+	return "'" + o.store.String() + "'"
+}
+
+// open is a demo.Opener.
+func (o *demoOptions) open(ctx context.Context, path string) (demo.Store, error) {
+	if o.store.Kind == app.KindPostgres {
+		store, err := app.OpenPostgres(ctx, o.store)
+		if err != nil {
+			return nil, err // not a nil *Store in an interface
+		}
+		return store, nil
+	}
 	store, err := app.OpenSQLite(ctx, path)
 	if err != nil {
-		return nil, err // not a nil *Store in an interface
+		return nil, err
 	}
 	return store, nil
 }
@@ -142,7 +183,7 @@ func (env *environment) demoLive(cmd *cobra.Command, opts demoOptions) error {
 	}
 	logger := env.logger(cfg)
 	live := demo.LiveOptions{
-		Data: opts.data, Open: openDemoStore, Broker: opts.demoBroker(logger),
+		Data: opts.data, Open: opts.open, Schema: opts.schema(), Broker: opts.demoBroker(logger),
 		Rate: opts.rate, Events: opts.events, Duration: opts.duration, Logger: logger,
 	}
 	if !env.json {
@@ -153,26 +194,29 @@ func (env *environment) demoLive(cmd *cobra.Command, opts demoOptions) error {
 	if err != nil {
 		return err
 	}
+	if opts.store.Kind == app.KindPostgres {
+		s.Store = opts.store.String()
+	}
 	if env.json {
 		return env.printJSON(s)
 	}
-	return env.printf("%s", showSummary(s, live.Broker != nil))
+	return env.printf("%s", showSummary(s, &opts))
 }
 
 // showSummary says what happened and what to look at next.
-func showSummary(s *demo.Summary, broker bool) string {
+func showSummary(s *demo.Summary, opts *demoOptions) string {
 	var b strings.Builder
 	handled := 0
 	for _, n := range s.Handled {
 		handled += n
 	}
-	published := ""
+	published, broker := "", opts.broker != app.BrokerNone
 	if broker {
 		published = fmt.Sprintf(", %d published", s.Published)
 	}
 	fmt.Fprintf(&b, "\n%s in %.1f s%s, handled %d times; %s, %s\n\n", count(s.Emitted, "event"), s.Seconds, published, handled,
 		strings.Replace(count(s.Retries, "retry"), "retrys", "retries", 1), count(s.Dead, "dead letter"))
-	store := " --store sqlite:" + s.Store
+	store := " --store " + opts.where()
 	fmt.Fprintln(&b, "Try next:")
 	fmt.Fprintln(&b, "  pulse status"+store)
 	fmt.Fprintln(&b, "  pulse log"+store+" --follow")
@@ -183,7 +227,11 @@ func showSummary(s *demo.Summary, broker bool) string {
 		fmt.Fprintln(&b, "  pulse dead list"+store)
 	}
 	if broker {
-		fmt.Fprintln(&b, "  pulse serve"+store+" --nats-listen 127.0.0.1:4222   # read the broker with any NATS client")
+		serve := "  pulse serve"
+		if opts.store.Kind == app.KindPostgres {
+			serve = "  cd " + opts.data + " && pulse serve" // where the data of the broker is
+		}
+		fmt.Fprintln(&b, serve+store+" --nats-listen 127.0.0.1:4222   # read the broker with any NATS client")
 	}
 	return b.String()
 }
@@ -195,7 +243,7 @@ func (env *environment) demoYear(cmd *cobra.Command, opts demoOptions) error {
 	}
 	logger := env.logger(cfg)
 	year := demo.YearOptions{
-		Dataset: opts.dataset, Data: opts.data, Open: openDemoStore, Broker: opts.demoBroker(logger), Rate: opts.rate, Logger: logger,
+		Dataset: opts.dataset, Data: opts.data, Open: opts.open, Schema: opts.schema(), Broker: opts.demoBroker(logger), Rate: opts.rate, Logger: logger,
 	}
 	if env.stderrTerminal {
 		year.Progress = env.yearProgress(year.Broker != nil)
@@ -214,7 +262,7 @@ func (env *environment) demoYear(cmd *cobra.Command, opts demoOptions) error {
 		return err
 	}
 	if !report.Clean() {
-		return failuref("%d events lost, %d duplicates, %d out of order: the store in %s shows where", report.Lost, report.Duplicates, report.OutOfOrder, opts.data)
+		return failuref("%d events lost, %d duplicates, %d out of order: the store %s shows where", report.Lost, report.Duplicates, report.OutOfOrder, opts.where())
 	}
 	return nil
 }
@@ -254,6 +302,6 @@ lost         %d
 duplicates   %d
 out of order %d
 %.1f s, %.0f events/s; from emit to handled p50 %.1f ms, p99 %.1f ms; at most %.0f MiB of memory
-The store is %s/pulse.db: try pulse log --store sqlite:%s/pulse.db --tail 20
-`, r.Emitted, published, r.Handled, from, r.Lost, r.Duplicates, r.OutOfOrder, r.Seconds, r.EventsPerSecond, r.Latency.P50, r.Latency.P99, r.PeakRSS, opts.data, opts.data)
+Look at it by pulse log --store %s --tail 20
+`, r.Emitted, published, r.Handled, from, r.Lost, r.Duplicates, r.OutOfOrder, r.Seconds, r.EventsPerSecond, r.Latency.P50, r.Latency.P99, r.PeakRSS, opts.where())
 }

@@ -15,7 +15,7 @@ import (
 // statesIn is what the store in a data directory knows of the relay and of the subscriptions, by name.
 func statesIn(t *testing.T, data string) map[string]pulse.SubscriptionState {
 	t.Helper()
-	store, err := openSQLite(t.Context(), filepath.Join(data, storeFile))
+	store, err := openSQLite(t.Context(), filepath.Join(data, StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestYearIsHandledFromTheBroker(t *testing.T) {
 	if year := states[yearSubscription]; year.Source != "nats" || year.Lag() != 0 {
 		t.Errorf("the handler reads from %q and is %d behind", year.Source, year.Lag())
 	}
-	broker, err := embedNATS(t.Context(), filepath.Join(data, storeFile))
+	broker, err := embedNATS(t.Context(), filepath.Join(data, StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestYearSurvivesTheLossOfItsBroker(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("the interrupted year ended with %v", err)
 	}
-	if err := os.RemoveAll(filepath.Join(data, storeFile+".nats")); err != nil {
+	if err := os.RemoveAll(filepath.Join(data, StoreFile+".nats")); err != nil {
 		t.Fatal(err)
 	}
 	report, err := Year(t.Context(), YearOptions{Dataset: dataset, Data: data, Open: openSQLite, Broker: embedNATS})
@@ -133,7 +133,7 @@ func TestYearSurvivesTheLossOfItsBroker(t *testing.T) {
 
 func TestBrokerInUseIsRefused(t *testing.T) {
 	data := t.TempDir()
-	other, err := embedNATS(t.Context(), filepath.Join(data, storeFile))
+	other, err := embedNATS(t.Context(), filepath.Join(data, StoreFile))
 	if err != nil {
 		t.Fatal(err)
 	}

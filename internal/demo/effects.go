@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"hash/fnv"
 	"sync/atomic"
@@ -11,7 +10,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/edupulse-live/pulse"
-	"github.com/edupulse-live/pulse/sqlitestore"
 )
 
 // The subscriptions of the small platform.
@@ -58,7 +56,7 @@ func (e *effects) subscribe(from []pulse.SubscribeOption) error {
 		subscribe(search, pulse.OnDelivery(courseOpened, e.does(search, "indexed")), pulse.OnDelivery("*.published", e.does(search, "indexed"))),
 		subscribe(notifier, pulse.OnDelivery("*.published", e.does(notifier, "told the course")), pulse.OnDelivery(badgeAwarded, e.does(notifier, "told friends"))),
 		subscribe(analytics, pulse.OnBatch(">", 100, e.count)),
-		subscribe(tutor, pulse.Ordered(), sqlitestore.OnTx(e.mark), sqlitestore.OnTx(e.graduate)),
+		subscribe(tutor, pulse.Ordered(), pulse.OnTx(e.mark), pulse.OnTx(e.graduate)),
 	)
 }
 
@@ -114,7 +112,7 @@ const passed = 50
 
 // mark lets a quiz lead to more. What it emits with ctx is in the same transaction as the note that the quiz was handled: there is one
 // badge, however often the process dies. It also carries on the correlation and names its cause.
-func (e *effects) mark(ctx context.Context, _ *sql.Tx, q QuizSubmitted) error {
+func (e *effects) mark(ctx context.Context, _ pulse.Tx, q QuizSubmitted) error {
 	e.handled[tutor].Add(1)
 	if q.Score == nil {
 		return nil
@@ -130,7 +128,7 @@ func (e *effects) mark(ctx context.Context, _ *sql.Tx, q QuizSubmitted) error {
 	return nil
 }
 
-func (e *effects) graduate(ctx context.Context, _ *sql.Tx, c CourseCompleted) error {
+func (e *effects) graduate(ctx context.Context, _ pulse.Tx, c CourseCompleted) error {
 	e.handled[tutor].Add(1)
 	return e.emit(ctx, BadgeAwarded{Student: c.Student, Course: c.Course, Badge: "graduate"}, c.Student)
 }

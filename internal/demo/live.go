@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 type LiveOptions struct {
 	Data     string        // directory for the store and its broker, created when there is none
 	Open     Opener        // the store
+	Schema   string        // of the store, when that is in PostgreSQL
 	Broker   BrokerOpener  // the broker between log and side effects; nil for none. It may be another one each time
 	Rate     float64       // things that people do, per second; 0 for as many as possible
 	Events   int           // stop after so many; 0 for no limit
@@ -50,7 +50,7 @@ func Live(ctx context.Context, opts LiveOptions) (*Summary, error) {
 	if err := os.MkdirAll(opts.Data, 0o700); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(opts.Data, storeFile)
+	path := storePath(opts.Data, opts.Schema)
 	store, err := opts.Open(ctx, path)
 	if err != nil {
 		return nil, err

@@ -17,18 +17,23 @@ const (
 	childDataset = "DEMO_TEST_DATASET"
 	childData    = "DEMO_TEST_DATA"
 	childBroker  = "DEMO_TEST_BROKER" // anything for one, empty for none
+	childDSN     = "DEMO_TEST_DSN"    // of a database in PostgreSQL, empty for SQLite
 )
 
 func TestMain(m *testing.M) {
 	if dataset := os.Getenv(childDataset); dataset != "" {
 		os.Exit(playAsChild(dataset, os.Getenv(childData), brokerOf(os.Getenv(childBroker) != "")))
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(postgres.Main(m))
 }
 
 func playAsChild(dataset, data string, broker BrokerOpener) int {
+	open, schema := Opener(openSQLite), ""
+	if dsn := os.Getenv(childDSN); dsn != "" {
+		open, schema = openPostgres(dsn), yearSchema
+	}
 	report, err := Year(context.Background(), YearOptions{
-		Dataset: dataset, Data: data, Open: openSQLite, Broker: broker, Emitters: 16,
+		Dataset: dataset, Data: data, Open: open, Schema: schema, Broker: broker, Emitters: 16,
 		Progress: func(p Progress) { fmt.Fprintln(os.Stderr, p.Emitted, p.Handled) },
 	})
 	if err == nil {

@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"database/sql"
 	"slices"
 	"time"
 
@@ -48,8 +47,8 @@ func (r *yearRun) report(ctx context.Context, store Store) (*Report, error) {
 		times[b.batch] = b.at
 		seconds = max(seconds, b.at)
 	}
-	err := inSQL(ctx, store, func(tx *sql.Tx) error {
-		return eachBatch(ctx, tx, func(batch int64, ids []byte) {
+	err := inBooks(ctx, store, r.opts.Schema, func(b books) error {
+		return b.each(ctx, func(batch int64, ids []byte) {
 			at, now := times[batch]
 			for id := range slices.Chunk(ids, len(uuid.UUID{})) {
 				i, planned := t.count(uuid.UUID(id))
@@ -73,24 +72,6 @@ func (r *yearRun) report(ctx context.Context, store Store) (*Report, error) {
 		report.EventsPerSecond = round(float64(report.Emitted) / seconds.Seconds())
 	}
 	return report, nil
-}
-
-// eachBatch reads the handler's table in order.
-func eachBatch(ctx context.Context, tx *sql.Tx, each func(batch int64, ids []byte)) error {
-	rows, err := tx.QueryContext(ctx, "SELECT batch, ids FROM demo_handled ORDER BY batch")
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var batch int64
-		var ids sql.RawBytes
-		if err := rows.Scan(&batch, &ids); err != nil {
-			return err
-		}
-		each(batch, ids)
-	}
-	return rows.Err()
 }
 
 // tally compares what was handled with a plan.

@@ -2,8 +2,7 @@ package demo
 
 import (
 	"context"
-	"database/sql"
-	"fmt"
+	"path/filepath"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -18,21 +17,19 @@ type Store interface {
 	Close() error
 }
 
-// Opener opens the SQLite store at path, and creates it when there is none.
+// Opener opens the store, and creates it when there is none: a file of SQLite at path, or one in PostgreSQL, wherever that is.
 type Opener func(ctx context.Context, path string) (Store, error)
 
-// storeFile is the name of the store in a data directory.
-const storeFile = "pulse.db"
+// StoreFile is the name of the SQLite store in a data directory.
+const StoreFile = "pulse.db"
 
-// inSQL runs fn in a transaction of the store's database.
-func inSQL(ctx context.Context, store pulse.Transactor, fn func(tx *sql.Tx) error) error {
-	return store.Transact(ctx, func(_ context.Context, tx pulse.Tx) error {
-		own, ok := tx.Unwrap().(*sql.Tx)
-		if !ok {
-			return fmt.Errorf("%w: the demo keeps its books in tables beside the log, which a %T has not", pulse.ErrInvalid, store)
-		}
-		return fn(own)
-	})
+// storePath is where the store is in a data directory, and what the name of the broker's data beside it begins with; a store in PostgreSQL
+// is not there itself.
+func storePath(data, schema string) string {
+	if schema != "" {
+		return filepath.Join(data, schema)
+	}
+	return filepath.Join(data, StoreFile)
 }
 
 // watched is a Store that reports each committed transaction.
@@ -48,4 +45,12 @@ func (w watched) Transact(ctx context.Context, fn func(ctx context.Context, tx p
 		w.committed()
 	}
 	return err
+}
+
+// ParallelAppends is that of the store, which the Store inside would hide.
+func (w watched) ParallelAppends() int {
+	if p, ok := w.Store.(pulse.Parallel); ok {
+		return p.ParallelAppends()
+	}
+	return 1
 }

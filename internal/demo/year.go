@@ -2,12 +2,10 @@ package demo
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 )
 
 // YearOptions say how to play the year. Dataset, Data and Open are required.
@@ -15,6 +13,7 @@ type YearOptions struct {
 	Dataset  string       // directory of the OULAD tables, gzip CSV
 	Data     string       // directory for the store and its broker, created when there is none
 	Open     Opener       // the store
+	Schema   string       // of the store, when that is in PostgreSQL
 	Broker   BrokerOpener // the broker between log and handler; nil for none. It may be another one each time
 	Rate     float64      // events per second; 0 for as fast as possible
 	Emitters int          // goroutines that emit; 0 for a good number
@@ -29,9 +28,6 @@ type Progress struct {
 	Planned          int // in the whole year
 }
 
-// yearTable holds the effect of the handler: which events it handled, in which order. A batch is one row.
-const yearTable = `CREATE TABLE IF NOT EXISTS demo_handled (batch INTEGER PRIMARY KEY, ids BLOB NOT NULL) STRICT`
-
 // Year plays the year in the dataset: it emits every event from many goroutines, handles all of them in one ordered transactional
 // subscription, and counts. When it was interrupted, even by a kill, the next call on the same data directory goes on and
 // ends with the same counts. After a run that ended, a call plays another year, with new pseudonyms, into the same log.
@@ -43,7 +39,7 @@ func Year(ctx context.Context, opts YearOptions) (*Report, error) {
 	if err := os.MkdirAll(opts.Data, 0o700); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(opts.Data, storeFile)
+	path := storePath(opts.Data, opts.Schema)
 	store, err := opts.Open(ctx, path)
 	if err != nil {
 		return nil, err
@@ -57,7 +53,7 @@ func Year(ctx context.Context, opts YearOptions) (*Report, error) {
 }
 
 func playYear(ctx context.Context, opts *YearOptions, p *plan, store Store, broker *Broker) (*Report, error) {
-	secret, fresh, err := beginYear(ctx, opts.Data, store)
+	secret, fresh, err := beginYear(ctx, opts.Data, opts.Schema, store)
 	if err != nil {
 		return nil, err
 	}
@@ -75,15 +71,15 @@ func playYear(ctx context.Context, opts *YearOptions, p *plan, store Store, brok
 
 // beginYear prepares the handler's table and returns the secret of the run; fresh says that it is a new one. What a finished run left in the table goes before
 // the new secret comes, so that a table beside a secret is always of its run.
-func beginYear(ctx context.Context, dir string, store Store) (secret []byte, fresh bool, err error) {
+func beginYear(ctx context.Context, dir, schema string, store Store) (secret []byte, fresh bool, err error) {
 	secret, fresh, err = loadSecret(dir)
 	if err != nil {
 		return nil, false, err
 	}
-	err = inSQL(ctx, store, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, yearTable)
+	err = inBooks(ctx, store, schema, func(b books) error {
+		err := b.create(ctx)
 		if err == nil && fresh {
-			_, err = tx.ExecContext(ctx, "DELETE FROM demo_handled")
+			err = b.clear(ctx)
 		}
 		return err
 	})

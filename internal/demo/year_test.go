@@ -31,7 +31,12 @@ func noSecretIn(t *testing.T, dir string) {
 // logged returns the log in a data directory.
 func logged(t *testing.T, dir string) []pulse.Envelope {
 	t.Helper()
-	store, err := openSQLite(t.Context(), filepath.Join(dir, storeFile))
+	return loggedBy(t, openSQLite, filepath.Join(dir, StoreFile))
+}
+
+func loggedBy(t *testing.T, open Opener, path string) []pulse.Envelope {
+	t.Helper()
+	store, err := open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

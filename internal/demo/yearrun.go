@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -11,7 +10,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/edupulse-live/pulse"
-	"github.com/edupulse-live/pulse/sqlitestore"
 )
 
 const (
@@ -69,7 +67,7 @@ func (r *yearRun) play(ctx context.Context, store Store) (err error) {
 	if err := r.publish(ctx); err != nil {
 		return err
 	}
-	handling := []pulse.SubscribeOption{pulse.Start(pulse.Beginning), pulse.Ordered(), sqlitestore.OnBatchTx(">", yearBatch, r.handle)}
+	handling := []pulse.SubscribeOption{pulse.Start(pulse.Beginning), pulse.Ordered(), pulse.OnBatchTx(">", yearBatch, r.handle)}
 	if err := r.bus.Subscribe(yearSubscription, append(handling, r.broker.from()...)...); err != nil {
 		return err
 	}
@@ -184,20 +182,23 @@ func sleepUntil(ctx context.Context, t time.Time) error {
 }
 
 // handle is the side effect: it writes down what it got, in the transaction that remembers the delivery.
-func (r *yearRun) handle(ctx context.Context, tx *sql.Tx, ds []pulse.Delivery) error {
+func (r *yearRun) handle(ctx context.Context, tx pulse.Tx, ds []pulse.Delivery) error {
 	ids := make([]byte, 0, 16*len(ds))
 	for i := range ds {
 		ids = append(ids, ds[i].ID[:]...)
 	}
-	res, err := tx.ExecContext(ctx, "INSERT INTO demo_handled (ids) VALUES (?)", ids)
+	own, err := booksIn(tx, r.opts.Schema)
 	if err != nil {
 		return err
 	}
-	batch, err := res.LastInsertId()
+	batch, err := own.add(ctx, ids)
+	if err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.current = handledBatch{batch: batch, events: len(ds)}
-	return err
+	return nil
 }
 
 // committed notes when a transaction of the handler was committed. There is one at a time, because the subscription is
