@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(checked{postgres.Main(m)}, map[string]func(){
 		"pulse": func() { os.Exit(Main()) },
 		"seed":  func() { os.Exit(seed()) },
+		"teach": func() { os.Exit(teach()) },
 		"gen":   func() { os.Exit(gen(os.Args[1], os.Args[2])) },
 	})
 }
