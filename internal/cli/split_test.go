@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -161,4 +163,40 @@ func checkLessons(t *testing.T, pool *pgxpool.Pool) {
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%d events in the log for %d lessons: %v", len(got), len(want), err)
 	}
+}
+
+// A relay outlives the database: it goes on when that is back.
+func TestServeWaitsForTheDatabase(t *testing.T) {
+	server, broker := pgtest.New(t), natsServer(t)
+	url := pgtest.URL(t, server.DSN())
+	s := &school{dir: t.TempDir()}
+	emit := func(n int) {
+		t.Helper()
+		for range n {
+			if code, _, stderr := s.pulse(t, "emit", "--store", url, "lesson.published", "-d", "1"); code != exitOK {
+				t.Fatalf("exit code %d: %s", code, stderr)
+			}
+			s.count++
+		}
+	}
+	emit(2)
+	relay := s.serve(t, "--store", url, "--broker", broker)
+	relay.awaitPublished(t, s)
+	if err := server.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	relay.await(t, "that it is not well", func(code int, _ health.DestinationReport) bool { return code == 503 })
+	if code, _, stderr := s.pulse(t, "serve", "--store", url, "--listen", "127.0.0.1:0"); code != exitFailure || !strings.Contains(stderr, "cannot be reached: ") {
+		t.Errorf("one that starts now ends with %d: %s", code, stderr)
+	}
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	emit(2)
+	relay.awaitPublished(t, s)
+	relay.signal(t, syscall.SIGTERM)
+	if code := relay.exit(); code != exitOK {
+		t.Errorf("exit code %d: %s", code, relay.stderr)
+	}
+	checkComplete(t, published(t, broker, ""), s.count)
 }
