@@ -172,7 +172,7 @@ func TestNoDeadRows(t *testing.T) {
 	var group sync.WaitGroup
 	for range 20 {
 		group.Go(func() {
-			for range 150 {
+			for range 75 {
 				if _, err := bus.Emit(t.Context(), oneLesson()); err != nil {
 					t.Error(err)
 				}
@@ -183,13 +183,13 @@ func TestNoDeadRows(t *testing.T) {
 		})
 	}
 	group.Wait()
-	for table, want := range map[string]int64{"events": 3000, "positions": 3000} {
+	for table, want := range map[string]int64{"events": 1500, "positions": 1500} {
 		live := number(t, pool, "SELECT tuple_count FROM pgstattuple('pulse."+table+"')")
 		if dead := number(t, pool, "SELECT dead_tuple_count FROM pgstattuple('pulse."+table+"')"); live != want || dead != 0 {
 			t.Errorf("%s has %d rows, want %d, and %d dead ones", table, live, want, dead)
 		}
 	}
-	if head := info(t, s).Head; head != 3000 {
+	if head := info(t, s).Head; head != 1500 {
 		t.Errorf("the head is %d", head)
 	}
 }
