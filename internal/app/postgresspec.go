@@ -85,6 +85,11 @@ func (s StoreSpec) InSchema(name string) StoreSpec {
 	if own, _ := s.schema(); own != "" {
 		return s
 	}
+	return s.WithSchema(name)
+}
+
+// WithSchema is the spec with another schema.
+func (s StoreSpec) WithSchema(name string) StoreSpec {
 	s.Path = withoutParameters(s.Path, schemaParameter)
 	separator := "?"
 	if strings.Contains(s.Path, "?") {

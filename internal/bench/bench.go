@@ -26,16 +26,17 @@ type Store interface {
 
 // Options say what to measure. Open, Broker and Path are required.
 type Options struct {
-	Path    string                                                  // a file that does not exist; files beside it get its name with a suffix
-	Open    func(ctx context.Context, path string) (Store, error)   // opens an SQLite store, and creates it
-	Broker  func(ctx context.Context, path string) (*Broker, error) // starts an embedded NATS server with its data beside path, and connects to it
-	Only    []string                                                // sections; nil for all
-	Rounds  int                                                     // how often what is compared is measured; default 3
-	Time    time.Duration                                           // of one measurement; default 3 seconds
-	Waiting int                                                     // events that wait for a stalled subscription, and for a broker that is down; default 1,000,000
-	Backlog int                                                     // events that wait for the relay; default 500,000
-	Keep    bool                                                    // leave the files
-	Say     func(format string, args ...any)                        // progress; nil for silence
+	Path     string                                                  // a file that does not exist; files beside it get its name with a suffix
+	Open     func(ctx context.Context, path string) (Store, error)   // opens a store, and creates it
+	Broker   func(ctx context.Context, path string) (*Broker, error) // starts an embedded NATS server with its data beside path, and connects to it
+	Postgres *Postgres                                               // where stores are that Open opens; nil for files of SQLite
+	Only     []string                                                // sections; nil for all
+	Rounds   int                                                     // how often what is compared is measured; default 3
+	Time     time.Duration                                           // of one measurement; default 3 seconds
+	Waiting  int                                                     // events that wait for a stalled subscription, and for a broker that is down; default 1,000,000
+	Backlog  int                                                     // events that wait for the relay; default 500,000
+	Keep     bool                                                    // leave the files
+	Say      func(format string, args ...any)                        // progress; nil for silence
 }
 
 // The sections, in the order in which they run.
@@ -193,6 +194,12 @@ func (b *bench) removeDir(dir string) {
 
 func (b *bench) remove(path string) {
 	if b.Keep {
+		return
+	}
+	if b.Postgres != nil {
+		if err := b.Postgres.Remove(context.Background(), path); err != nil {
+			b.Say("the schema of %s is still there: %v", path, err)
+		}
 		return
 	}
 	for _, suffix := range []string{"", "-wal", "-shm"} {

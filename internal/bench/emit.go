@@ -37,7 +37,11 @@ func (b *bench) emit(ctx context.Context) (*Emit, error) {
 		b.Say("emit, round %d: %.0f/s by %d callers, raw %.0f/s", round+1, emit, emitCallers, raw)
 		emits, raws, ratios = append(emits, emit), append(raws, raw), append(ratios, emit/raw)
 	}
-	return &Emit{emitCallers, median(emits), rawBatch, median(raws), median(ratios)}, nil
+	batch := rawBatch
+	if b.Postgres != nil {
+		batch = rawRows
+	}
+	return &Emit{emitCallers, median(emits), batch, median(raws), median(ratios)}, nil
 }
 
 func (b *bench) emitRound(ctx context.Context) (emit, raw float64, err error) {
@@ -46,7 +50,11 @@ func (b *bench) emitRound(ctx context.Context) (emit, raw float64, err error) {
 		return 0, 0, err
 	}
 	n, took, err := load(ctx, bus, emitCallers, forDuration(b.Time))
-	if err == nil {
+	switch {
+	case err != nil:
+	case b.Postgres != nil:
+		raw, err = b.Postgres.raw(ctx, b.current(), b.Time)
+	default:
 		raw, err = b.raw(ctx, bus)
 	}
 	if closeErr := done(); err == nil {
