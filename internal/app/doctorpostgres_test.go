@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -86,7 +87,7 @@ func TestDoctorOnPostgres(t *testing.T) {
 
 // Transactions and slots that are left open are found by their age.
 func TestDoctorOnWhatIsLeftOpen(t *testing.T) {
-	server := pgtest.New(t, "wal_level=logical", "autovacuum=off", "synchronous_standby_names=")
+	server := pgtest.New(t, "wal_level=logical", "autovacuum=off")
 	cfg := Config{Store: specOf(t, pgtest.URL(t, server.DSN()))}
 	a := createOn(t, cfg, 1)
 	emit(t, a, 2) // nobody gives them positions
@@ -104,6 +105,10 @@ func TestDoctorOnWhatIsLeftOpen(t *testing.T) {
 			t.Fatalf("%s: %v", statement, err)
 		}
 	}
+	for _, statement := range []string{"ALTER SYSTEM SET synchronous_standby_names = 'nowhere'", "SELECT pg_reload_conf()"} {
+		pgtest.Exec(t, server.DSN(), statement)
+	}
+	awaitSetting(t, server.DSN(), "synchronous_standby_names", "nowhere")
 	var lines []string
 	d := &doctor{tell: func(f Finding) error {
 		lines = append(lines, string(f.Verdict)+" "+f.Check+": "+f.Detail)
@@ -116,10 +121,39 @@ func TestDoctorOnWhatIsLeftOpen(t *testing.T) {
 	for _, want := range []string{
 		"warn autovacuum: ", `application "forgotten", idle in transaction) has had a transaction open for `, "SELECT pg_terminate_backend(",
 		`warn prepared: the prepared transaction "halfway" of pulse has waited for `, "warn replication: nobody reads the replication slot unread (reserved), which keeps ",
+		"fail standbys: commits wait for one of synchronous_standby_names (nowhere), and none is connected",
 		"warn positions: 2 events wait for a position, the oldest for ",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("found nothing of %q in:\n%s", want, got)
+		}
+	}
+}
+
+// awaitSetting waits until new connections have a setting.
+func awaitSetting(t *testing.T, dsn, name, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(pgtest.Patience); ; time.Sleep(5 * time.Millisecond) {
+		conn, err := pgx.Connect(t.Context(), dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		err = conn.QueryRow(t.Context(), "SELECT current_setting($1::text)", name).Scan(&got)
+		_ = conn.Close(t.Context())
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("%s is %q, not %q: %v", name, got, want, err)
+		}
+		if got == want {
+			return
+		}
+	}
+}
+
+func TestVerdictOnXIDs(t *testing.T) {
+	for left, want := range map[int64]Verdict{allXIDs: OK, warnXIDs: OK, warnXIDs - 1: Warn, failXIDs: Warn, failXIDs - 1: Fail, 0: Fail} {
+		if got := verdictOnXIDs(left); got != want {
+			t.Errorf("%d left: %s, want %s", left, got, want)
 		}
 	}
 }
