@@ -11,7 +11,11 @@
 // for the key, such as that of the row it is about. The events of one Append stand next to each other, up to 4096 of them.
 //
 // It works behind a pooler in transaction mode: no statement is prepared by name, nothing is kept in a session. A pool of your
-// own must be configured for such a pooler by you, with pgx.QueryExecModeExec.
+// own must be configured for such a pooler by you, with pgx.QueryExecModeExec. Hints do not pass such a pooler, so that what other
+// processes emit is found up to 20 ms later.
+//
+// Open makes the tables, and later brings them to its version. Where the application may not do that, somebody else calls Migrate, or runs
+// the statements of Migrations, and grants the application's role what Grants returns.
 //
 // Not promised: order between events of one key that were emitted without such a lock; durability of what your own transaction
 // commits with synchronous_commit off; protection against somebody who may drop the triggers that keep events as they are.
