@@ -42,9 +42,9 @@ func newBenchCommand(env *environment) *cobra.Command {
 Compare ratios rather than rates: they hold when the machine is busy. The files are made beside the path of --store, which must not
 exist (default ` + benchStore + `): the disk they are on is what is measured.
 
-With --store postgres://… the stores are schemas there, ` + benchSchema + ` or the one that the URL names, and ` + benchSchema + `_2 and so on, which must not
-exist and are dropped again. Emitting is compared with inserts of the same row through pgx, 1,000 in a transaction by unnest, on two
-connections.`,
+With --store postgres://… the stores are schemas there: ` + benchSchema + ` or the one that the URL names, and ` + benchSchema + `_2
+and so on. They must not exist, and are dropped again. Emitting is compared with inserts of the same row through pgx,
+1,000 in a transaction by unnest, on two connections.`,
 		Example: `  pulse bench
   pulse bench --only emit,latency --json
   pulse bench --only relay --backlog 100000

@@ -61,8 +61,9 @@ that the broker has acknowledged. Killed at any moment and started again on the 
 People appear under pseudonyms made with a secret that is forgotten when the run ends well; their gender, region and so on
 are left out.
 
-With --store postgres://… the log is in PostgreSQL, in the schema ` + demoSchema + ` or with --oulad ` + yearSchema + `, unless the URL names another one.
-The data of the broker, and the secret of a year, are in --data still: to begin anew, DROP SCHEMA and remove that too.
+With --store postgres://… the log is in PostgreSQL, in the schema ` + demoSchema + ` or with --oulad ` + yearSchema + `,
+unless the URL names another one. The data of the broker, and the secret of a year, are in --data still: to begin anew,
+DROP SCHEMA and remove that too.
 
 Its time runs from the first emit to the last commit of the handler, its latency from the call of Emit to that commit.`,
 		Example: `  pulse demo
