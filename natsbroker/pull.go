@@ -254,7 +254,9 @@ func (f *Feed) progress() *progress {
 		p.open[d.seq] = true
 	}
 	for i := range f.arrived {
-		p.open[f.arrived[i].seq] = true
+		if seq := f.arrived[i].seq; !f.ended.acked(seq) {
+			p.open[seq] = true
+		}
 	}
 	if before := f.ended; before != nil && before.delivered > f.delivered { // it did not come as far
 		for seq := range before.open {
