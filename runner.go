@@ -19,7 +19,7 @@ const (
 	troubled   = time.Second // wait after the store failed
 
 	downFirst = 100 * time.Millisecond // first pause while a broker is down, doubled each time
-	downMost  = 5 * time.Second        // longest
+	downMost  = time.Second            // longest
 )
 
 // runner is one subscription on one bus: it competes for the lease and runs a session while it has it.

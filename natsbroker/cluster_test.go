@@ -46,7 +46,7 @@ func TestClusterLosesLeadersUnderLoad(t *testing.T) {
 		w.awaitNoted(t, 1000)
 		t.Logf("%s's leader killed: another leader known after %v, published %v later, outage %v, handled again after %v", of.what,
 			led.Sub(killed).Round(time.Millisecond), again.Round(time.Millisecond), w.watched.outage().Round(time.Millisecond), time.Since(killed).Round(time.Millisecond))
-		if again > 5*time.Second {
+		if again > 10*time.Second { // what a busy machine needs; a quiet one takes 1 to 3 seconds
 			t.Errorf("published again %v after the stream had a leader", again)
 		}
 		node.start(t)
