@@ -29,9 +29,7 @@ func (s *session) arrived(in intake) {
 		s.unacked.add(&entry{position: in.next, done: true})
 		s.reached = in.next
 	}
-	for _, receipt := range in.late {
-		s.acks = append(s.acks, Message{Receipt: receipt})
-	}
+	s.acks = append(s.acks, in.late...)
 	s.moved()
 }
 

@@ -6,7 +6,7 @@ import "time"
 func (s *session) done(e *entry) {
 	e.done = true
 	if e.receipt != 0 {
-		s.acks = append(s.acks, Message{Receipt: e.receipt})
+		s.acks = append(s.acks, e.receipt)
 	}
 }
 
@@ -25,7 +25,7 @@ func (s *session) unsaved() bool {
 // saveJob is what the loop hands the saver.
 type saveJob struct {
 	progress Progress
-	acks     []Message // to acknowledge once it is saved
+	acks     []uint64 // receipts to acknowledge once it is saved
 }
 
 // save hands what changed to the saver, if it is time and the saver is free.

@@ -52,11 +52,11 @@ type session struct {
 	fenced   bool   // saves nothing more: another instance may be active
 	trouble  error  // what ends it when all that runs is handled and saved
 
-	feed    Feed      // nil when fed from the log
-	reached Position  // how far the log was read
-	acks    []Message // handled, to be acknowledged with the next save
-	savedTo Position  // the cursor as it was saved last
-	healing Position  // of a relay: the cursor must get there again, then nothing is missing at the destination
+	feed    Feed     // nil when fed from the log
+	reached Position // how far the log was read
+	acks    []uint64 // receipts of what is handled, to be acknowledged with the next save
+	savedTo Position // the cursor as it was saved last
+	healing Position // of a relay: the cursor must get there again, then nothing is missing at the destination
 
 	work    chan []*item
 	results chan []result

@@ -21,12 +21,9 @@ const (
 	metaFrom  = "pulse-from"  // the sequence number it begins with
 )
 
-// How long the server waits for an acknowledgement. The feed says in half that time that it still has the message, so what is
-// delivered again is that of processes that are gone. An ordered subscription does not wait for it.
-const (
-	ackWait        = 10 * time.Second
-	ackWaitOrdered = 30 * time.Second
-)
+// ackWait is how long the server waits for an acknowledgement. The feed says in half that time that it still has the message. What a
+// process had that is gone does not wait for it: the next feed takes over at once.
+const ackWait = 30 * time.Second
 
 // start begins to deliver.
 func (f *Feed) start(ctx context.Context) error {
@@ -39,12 +36,7 @@ func (f *Feed) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	f.made = info.Created
-	if f.cfg.Ordered {
-		err = f.takeOver(ctx, info)
-	} else {
-		err = f.share(ctx, info)
-	}
-	if err != nil {
+	if err := f.takeOver(ctx, info); err != nil {
 		return err
 	}
 	f.seen = f.delivered
@@ -66,8 +58,8 @@ func (f *Feed) start(ctx context.Context) error {
 // consumerName is the name of the subscription's consumer: names of events have dots, names of consumers must not.
 func consumerName(subscription string) string { return strings.ReplaceAll(subscription, ".", "=") }
 
-// An ordered subscription has a new consumer each time it is taken over, named with a generation behind the name: the pulls of
-// whoever had it before find nobody.
+// A subscription has a new consumer each time it is taken over, named with a generation behind the name: the pulls of whoever had
+// it before find nobody.
 const generationMark = "@"
 
 func generationName(subscription string, generation int) string {
@@ -96,16 +88,12 @@ func (b *Broker) generations(ctx context.Context, subscription string) ([]int, e
 
 // config is the consumer of a feed that is new.
 func (f *Feed) config(start pulse.Position, from uint64) jetstream.ConsumerConfig {
-	wait := ackWait
-	if f.cfg.Ordered {
-		wait = ackWaitOrdered
-	}
 	return jetstream.ConsumerConfig{
 		Durable:        f.consumer,
 		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:    from,
 		AckPolicy:      jetstream.AckExplicitPolicy,
-		AckWait:        wait,
+		AckWait:        ackWait,
 		MaxDeliver:     -1,
 		MaxAckPending:  -1, // each feed keeps to its window by itself
 		FilterSubjects: f.broker.filters(f.cfg.Names),
@@ -137,7 +125,7 @@ func (f *Feed) fresh(ctx context.Context, info *jetstream.StreamInfo) (start pul
 	return max(f.cfg.Start, 0), from, err
 }
 
-// takeOver makes the consumer of an ordered subscription anew, after what was acknowledged. So what was delivered and not
+// takeOver makes the consumer of the subscription anew, after what was acknowledged. So what was delivered and not
 // acknowledged comes at once and in order, and a feed elsewhere gets nothing more.
 func (f *Feed) takeOver(ctx context.Context, info *jetstream.StreamInfo) error {
 	b := f.broker
@@ -179,7 +167,6 @@ func (f *Feed) inherit(ctx context.Context, generation int) (start pulse.Positio
 	}
 	start, from = remembered(old)
 	from = max(from, old.AckFloor.Stream+1)
-	f.before = old.Delivered.Stream
 	if _, ended, _ := f.broker.turn(f); ended != nil && ended.stream.Equal(f.made) {
 		same, err := f.broker.stillHas(ctx, ended)
 		if err != nil {
@@ -201,38 +188,6 @@ func (b *Broker) stillHas(ctx context.Context, ended *progress) (bool, error) {
 		return false, nil
 	}
 	return err == nil && m.Sequence == ended.delivered && uint64(m.Time.UnixNano()) == ended.at, err
-}
-
-// share makes the consumer of an unordered subscription if it is not there.
-func (f *Feed) share(ctx context.Context, info *jetstream.StreamInfo) error {
-	b := f.broker
-	f.consumer = consumerName(f.cfg.Subscription)
-	for {
-		old, err := b.look(ctx, f.consumer)
-		if err == nil {
-			f.first, _ = remembered(old)
-			f.delivered = old.Delivered.Stream
-			if filters := b.filters(f.cfg.Names); !slices.Equal(old.Config.FilterSubjects, filters) {
-				old.Config.FilterSubjects = filters
-				_, err = ask(ctx, b, func(ctx context.Context) (jetstream.Consumer, error) {
-					return b.js.UpdateConsumer(ctx, b.opts.Stream, old.Config)
-				})
-			}
-			return err
-		}
-		if !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return err
-		}
-		start, from, err := f.fresh(ctx, info)
-		if err != nil {
-			return err
-		}
-		f.first, f.delivered = start, from-1
-		err = f.create(ctx, start, from)
-		if !errors.Is(err, jetstream.ErrConsumerExists) {
-			return err
-		}
-	}
 }
 
 // look returns what the server knows of a consumer.

@@ -16,8 +16,8 @@
 //
 // # What does not
 //
-// The feed of an ordered subscription that went without Close, with its process, may deliver again what was acknowledged behind the
-// oldest message that was not.
+// The feed that follows one that went without Close, with its process, may deliver again what was acknowledged behind the oldest message
+// that was not.
 package natsbroker
 
 import (

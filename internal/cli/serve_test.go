@@ -166,10 +166,11 @@ func published(t *testing.T, url, token string) []pulse.Position {
 		if err != nil {
 			return positions
 		}
+		var receipts []uint64
 		for i := range msgs {
-			positions = append(positions, msgs[i].Position)
+			positions, receipts = append(positions, msgs[i].Position), append(receipts, msgs[i].Receipt)
 		}
-		if err := feed.Ack(t.Context(), msgs); err != nil {
+		if err := feed.Ack(t.Context(), receipts); err != nil {
 			t.Fatal(err)
 		}
 	}

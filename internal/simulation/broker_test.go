@@ -23,6 +23,8 @@ type destination struct {
 	w      *world
 	broker *membroker.Broker
 
+	delivered sync.Map // delivery -> true: what was brought to somebody
+
 	mu       sync.Mutex // held from when the fate of a message is decided until it has come true
 	down     bool
 	losses   int        // how often messages were lost
