@@ -21,6 +21,11 @@ func (s *session) promote() {
 			s.advanceLane(l)
 			continue
 		}
+		if s.left.have(it.position, s.laneKey(&it.env)) {
+			it.row.Due = now.Add(heldWait)
+			s.due.push(it)
+			continue
+		}
 		if s.tooEarly(it) || it.suspect && !s.takeTurn(it) {
 			it.row.Due = now.Add(turnWait)
 			s.due.push(it)
@@ -75,7 +80,7 @@ func (s *session) mayRecord() bool {
 	if s.careful.left > 0 {
 		return written == 0 && !s.trying()
 	}
-	return written < cap(s.results)
+	return written < s.sub.workers()
 }
 
 // trying reports that an attempt runs or is being written down. What hangs does not count.
@@ -101,7 +106,10 @@ func (s *session) record(it *item) {
 
 // next is the work for the next free worker, and the channel to send it on: nil while there is none.
 func (s *session) next() (chan<- []*item, []*item) {
-	if len(s.ready) == 0 || s.sub.ordered && s.sub.batched() && len(s.running) > 0 {
+	if len(s.ready) == 0 || s.busy+s.left.workers >= s.sub.workers() {
+		return nil, nil
+	}
+	if s.sub.ordered && s.sub.batched() && len(s.running) > 0 {
 		return nil, nil // what an ordered batch leaves behind must be booked before the next one is put together
 	}
 	if s.sub.publisher != nil && (len(s.dirty) > 0 || s.savingRows) {
@@ -140,6 +148,7 @@ func (s *session) nextCareful() (chan<- []*item, []*item) {
 // handedOut notes what a worker has taken.
 func (s *session) handedOut(items []*item) {
 	s.ready = s.ready[len(items):]
+	s.busy++
 	for _, it := range items {
 		s.running[it] = struct{}{}
 	}

@@ -36,6 +36,10 @@ func (s *session) arrived(in intake) {
 // enqueue gives a delivery its place: ready, behind another one of its key in memory, or behind a failed one as a row.
 func (s *session) enqueue(it *item) {
 	key := s.laneKey(&it.env)
+	if s.left.have(it.position, key) {
+		s.holdBack(it, key)
+		return
+	}
 	if key == "" {
 		s.ready = append(s.ready, it)
 		return

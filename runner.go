@@ -31,9 +31,11 @@ type runner struct {
 	changed  chan struct{} // has room for one: somebody changed the subscription through this bus
 	draining atomic.Int32  // Drain waits: save at once
 	healed   atomic.Bool   // of a relay: while it runs, the destination was compared with the cursor
+	results  chan []result // of the workers of all sessions: has room for what each of them reports
 
 	// Owned by the goroutine of run and its sessions.
-	asked    time.Time     // when it asked for the lease it has: the store counts from no earlier
+	asked    time.Time // when it asked for the lease it has: the store counts from no earlier
+	left     leftovers
 	failures int           // attempts that failed in a row
 	wait     time.Duration // of the last pause it made by itself; 0 after a success
 }
@@ -49,6 +51,8 @@ func newRunner(b *Bus, s *subscription, ports storePorts) *runner {
 		ports:   ports,
 		holder:  fmt.Sprintf("%s/%d/%s", host, os.Getpid(), uuid.NewString()[:8]),
 		changed: make(chan struct{}, 1),
+		results: make(chan []result, s.workers()),
+		left:    leftovers{lanes: map[*item]string{}},
 	}
 }
 
@@ -113,18 +117,41 @@ func (r *runner) once(ctx context.Context) error {
 		r.sleep(ctx, min(left, heldWait))
 		return nil
 	}
-	r.asked = time.Now()
-	lease, err := r.ports.leases.Acquire(ctx, Lease{Name: r.sub.name, Holder: r.holder}, leaseTTL)
+	lease, err := r.acquire(ctx)
 	if err != nil {
 		return err
 	}
-	clean, err := r.session(ctx, lease)
-	if !clean {
+	err = r.session(ctx, lease)
+	if r.left.workers > 0 {
+		r.left.lease = lease
 		return err // others wait until the lease expires and then know why
 	}
 	bg, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	return errors.Join(err, r.ports.leases.Release(bg, lease))
+}
+
+// acquire takes the lease. One that was not given back, because handlers were left behind, is renewed first: when that works nobody
+// else had it since, and nobody died.
+func (r *runner) acquire(ctx context.Context) (Lease, error) {
+	begun, ours := time.Now(), false
+	if r.left.lease.Token != 0 {
+		_, err := r.ports.leases.Acquire(ctx, r.left.lease, leaseTTL)
+		if err != nil && !errors.Is(err, ErrFenced) {
+			return Lease{}, err
+		}
+		ours = err == nil
+	}
+	r.asked = time.Now()
+	lease, err := r.ports.leases.Acquire(ctx, Lease{Name: r.sub.name, Holder: r.holder}, leaseTTL)
+	if err != nil {
+		return Lease{}, err
+	}
+	if ours && time.Since(begun) < leaseTTL {
+		lease.Unclean = false
+	}
+	r.left.lease = Lease{}
+	return lease, nil
 }
 
 // state is what the store has about the subscription.
@@ -141,26 +168,26 @@ func (r *runner) state(ctx context.Context) (SubscriptionState, error) {
 	return SubscriptionState{}, ErrNotFound
 }
 
-// session runs one session under the lease. clean tells that no handler was interrupted.
-func (r *runner) session(ctx context.Context, lease Lease) (clean bool, err error) {
+// session runs one session under the lease.
+func (r *runner) session(ctx context.Context, lease Lease) error {
 	state, err := r.state(ctx) // read again: under the lease it is nobody else's
 	if err != nil {
-		return true, err
+		return err
 	}
 	if time.Until(state.PausedUntil) > 0 {
-		return true, nil // since it was looked at before taking the lease
+		return nil // since it was looked at before taking the lease
 	}
 	if err := r.verify(ctx, &state); err != nil {
-		return true, err
+		return err
 	}
 	known := state.Cursor.Position
 	if r.sub.publisher != nil {
 		if err := r.heal(ctx, &state); err != nil {
-			return true, r.cannotStart(ctx, err)
+			return r.cannotStart(ctx, err)
 		}
 		if state.Cursor.Position != known { // before anything is published from there
 			if err := r.ports.deliveries.Advance(ctx, lease, Progress{Cursor: state.Cursor}); err != nil {
-				return true, err
+				return err
 			}
 		}
 		r.healed.Store(state.Cursor.Position >= known)
@@ -169,12 +196,12 @@ func (r *runner) session(ctx context.Context, lease Lease) (clean bool, err erro
 	s.healing = known
 	if r.sub.source != nil {
 		if s.feed, err = r.openFeed(ctx, state.Cursor.Position); err != nil {
-			return true, r.cannotStart(ctx, err)
+			return r.cannotStart(ctx, err)
 		}
 		defer s.feed.Close()
 	}
 	if err := s.load(ctx, state.Head); err != nil {
-		return true, err
+		return err
 	}
 	return s.run(ctx)
 }

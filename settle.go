@@ -22,6 +22,10 @@ type result struct {
 
 // settleAll books what a worker reports.
 func (s *session) settleAll(rs []result) {
+	if s.left.back(rs) {
+		return
+	}
+	s.busy--
 	var again []*item
 	for i := range rs {
 		if rs[i].again && !s.blocked(rs[i].item) {

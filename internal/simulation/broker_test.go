@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -104,6 +105,7 @@ func (d *destination) noticed(n *node) {
 			lowest = min(lowest, s.Cursor.Position)
 		}
 	}
+	maps.DeleteFunc(d.owed, func(p pulse.Position, _ int64) bool { return p <= lowest }) // handled since, though it was lost
 	for p, tick := range d.missing {
 		if p > lowest {
 			d.owed[p] = tick

@@ -126,7 +126,7 @@ func (f *facts) spent(s *sub, v visited) (spent, unsure int) {
 		}
 		fails := (c.outcome == failed || c.outcome == parked) && len(c.visits) == 1 // a larger batch is split
 		switch {
-		case fails && !c.stopped && s.batch == 0: // a batch reports when all of it is tried
+		case fails && !c.stopped && !c.late && s.batch == 0: // a batch reports when all of it is tried
 			spent++
 		case fails || c.outcome == killed || c.outcome == handled && c.done() == 0:
 			unsure++

@@ -55,6 +55,7 @@ type call struct {
 	at         time.Duration
 	outcome    string
 	stopped    bool         // its process was stopping when it ended: a failure may not count
+	late       bool         // it outlived its timeout: when its session has ended without it a failure does not count
 	tx         *transaction // nil without one
 }
 
