@@ -25,6 +25,9 @@ const (
 // process had that is gone does not wait for it: the next feed takes over at once.
 const ackWait = 30 * time.Second
 
+// leastInactive is how long a subscription is remembered at least.
+const leastInactive = time.Hour
+
 // start begins to deliver.
 func (f *Feed) start(ctx context.Context) error {
 	b := f.broker
@@ -66,37 +69,66 @@ func generationName(subscription string, generation int) string {
 	return consumerName(subscription) + generationMark + strconv.Itoa(generation)
 }
 
-// generations are those of a subscription that have a consumer, in order.
-func (b *Broker) generations(ctx context.Context, subscription string) ([]int, error) {
+// readGeneration reads the name of a consumer. ok is false when it is none of ours.
+func readGeneration(name string) (consumer string, generation int, ok bool) {
+	consumer, text, _ := strings.Cut(name, generationMark)
+	generation, err := strconv.Atoi(text)
+	return consumer, generation, err == nil
+}
+
+// consumers are the names of all consumers of the stream.
+func (b *Broker) consumers(ctx context.Context) ([]string, error) {
 	s, err := b.stream(ctx)
 	if err != nil {
 		return nil, err
 	}
-	found, err := certain(ctx, b, func(ctx context.Context) (found []int, err error) {
+	return certain(ctx, b, func(ctx context.Context) (all []string, err error) {
 		names := s.ConsumerNames(ctx)
 		for name := range names.Name() {
-			mine, generation, _ := strings.Cut(name, generationMark)
-			if n, err := strconv.Atoi(generation); err == nil && mine == consumerName(subscription) {
-				found = append(found, n)
-			}
+			all = append(all, name)
 		}
-		return found, names.Err()
+		return all, names.Err()
 	})
+}
+
+// generations are those of a subscription that have a consumer, in order.
+func (b *Broker) generations(ctx context.Context, subscription string) (found []int, err error) {
+	names, err := b.consumers(ctx)
+	for _, name := range names {
+		if consumer, generation, ok := readGeneration(name); ok && consumer == consumerName(subscription) {
+			found = append(found, generation)
+		}
+	}
 	slices.Sort(found)
 	return found, err
+}
+
+func (b *Broker) deleteGenerations(ctx context.Context, subscription string, generations []int) error {
+	for _, generation := range generations {
+		_, err := ask(ctx, b, func(ctx context.Context) (_ struct{}, err error) {
+			return struct{}{}, b.js.DeleteConsumer(ctx, b.opts.Stream, generationName(subscription, generation))
+		})
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 // config is the consumer of a feed that is new.
 func (f *Feed) config(start pulse.Position, from uint64) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
-		Durable:        f.consumer,
-		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:    from,
-		AckPolicy:      jetstream.AckExplicitPolicy,
-		AckWait:        ackWait,
-		MaxDeliver:     -1,
-		MaxAckPending:  -1, // each feed keeps to its window by itself
-		FilterSubjects: f.broker.filters(f.cfg.Names),
+		Durable:       f.consumer,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:   from,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       ackWait,
+		MaxDeliver:    -1,
+		MaxAckPending: -1, // each feed keeps to its window by itself
+
+		// A subscription that was dropped, or is away for longer than messages are kept, is forgotten: it takes from the log what it missed.
+		InactiveThreshold: max(f.broker.opts.MaxAge, leastInactive),
+		FilterSubjects:    f.broker.filters(f.cfg.Names),
 		Metadata: map[string]string{
 			metaStart: strconv.FormatInt(int64(start), 10),
 			metaFrom:  strconv.FormatUint(from, 10),
@@ -148,15 +180,7 @@ func (f *Feed) takeOver(ctx context.Context, info *jetstream.StreamInfo) error {
 	if err = f.create(ctx, start, from); err != nil {
 		return err
 	}
-	for _, old := range generations {
-		_, err := ask(ctx, b, func(ctx context.Context) (_ struct{}, err error) {
-			return struct{}{}, b.js.DeleteConsumer(ctx, b.opts.Stream, generationName(f.cfg.Subscription, old))
-		})
-		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return err
-		}
-	}
-	return nil
+	return b.deleteGenerations(ctx, f.cfg.Subscription, generations)
 }
 
 // inherit finds where the consumer of a generation has come to.

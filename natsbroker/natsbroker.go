@@ -134,13 +134,16 @@ func Connect(ctx context.Context, url string, o *Options) (*Broker, error) {
 	if opts.Listen != "" {
 		return nil, fmt.Errorf("natsbroker: %w: Listen is for Embed: this is a connection to another server", pulse.ErrInvalid)
 	}
-	b := &Broker{opts: opts, unlock: func() {}}
-	return b.connect(ctx, url)
+	return newBroker(opts).connect(ctx, url)
+}
+
+// newBroker is a Broker without a connection.
+func newBroker(opts Options) *Broker {
+	return &Broker{opts: opts, unlock: func() {}, cut: make(chan struct{}), slots: make(map[string]*slot)}
 }
 
 // connect makes b ready, or ends with an error all that belongs to it.
 func (b *Broker) connect(ctx context.Context, url string) (*Broker, error) {
-	b.cut, b.slots = make(chan struct{}), make(map[string]*slot)
 	err := b.dial(ctx, url)
 	if err == nil {
 		err = b.setUp(ctx)

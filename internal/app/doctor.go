@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,7 +41,7 @@ const (
 
 // Doctor opens the store that cfg names and checks it. It tells of each finding as soon as it has it. The error is that of ctx, or of tell.
 func Doctor(ctx context.Context, cfg Config, opts OpenOptions, tell func(Finding) error) error {
-	d := &doctor{tell: tell}
+	d := &doctor{tell: tell, logger: opts.Logger}
 	a, err := Open(ctx, cfg, opts)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -56,10 +57,11 @@ func Doctor(ctx context.Context, cfg Config, opts OpenOptions, tell func(Finding
 
 // doctor checks an open store.
 type doctor struct {
-	app  *App
-	info pulse.Info
-	tell func(Finding) error
-	err  error // of tell
+	app    *App
+	info   pulse.Info
+	logger *slog.Logger
+	tell   func(Finding) error
+	err    error // of tell
 }
 
 func (d *doctor) found(check string, v Verdict, format string, args ...any) {
@@ -69,7 +71,7 @@ func (d *doctor) found(check string, v Verdict, format string, args ...any) {
 }
 
 func (d *doctor) examine(ctx context.Context) error {
-	for _, check := range []func(context.Context){d.store, d.space, d.integrity, d.sequence, d.subscriptions} {
+	for _, check := range []func(context.Context){d.store, d.space, d.integrity, d.sequence, d.subscriptions, d.broker} {
 		check(ctx)
 		if d.err != nil {
 			return d.err
