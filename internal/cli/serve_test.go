@@ -27,6 +27,7 @@ import (
 // school is a store with an emitter in this process, to be served by others.
 type school struct {
 	dir   string
+	store pulse.Store
 	bus   *pulse.Bus
 	count int // of events emitted
 }
@@ -39,6 +40,7 @@ func newSchool(t *testing.T) *school {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
+	s.store = store
 	if s.bus, err = pulse.New(store, nil); err != nil {
 		t.Fatal(err)
 	}
