@@ -112,7 +112,8 @@ type Subscriptions interface {
 	Register(ctx context.Context, r Registration) (SubscriptionState, error)
 	// States returns all subscriptions by name.
 	States(ctx context.Context) ([]SubscriptionState, error)
-	// Control changes a subscription. ErrNotFound when there is none; ErrInvalid for a replay from beyond the next event.
+	// Control changes a subscription. ErrNotFound when there is none; ErrInvalid for a replay from beyond the next event;
+	// ErrFenced when it was changed since c was decided on, see Control.Seen.
 	Control(ctx context.Context, name string, c Control) error
 }
 
@@ -145,12 +146,16 @@ type SubscriptionState struct {
 // ahead of the log, which is never normal.
 func (s *SubscriptionState) Lag() int64 { return int64(s.Head - s.Cursor.Position) }
 
-// Control is a change to a subscription. Exactly one field is set.
+// Control is a change to a subscription. Exactly one of Pause, Resume, Replay and Drop is set.
 type Control struct {
 	Pause  *Pause  // stop handling
 	Resume bool    // end a pause
 	Replay *Replay // start a new generation
 	Drop   bool    // remove the subscription and all it left: cursor, inbox, deliveries
+
+	// Seen is the Revision the subscription had when the change was decided on: should it have another one now, nothing
+	// changes and the error is an ErrFenced. Nil: it does not matter.
+	Seen *int64
 }
 
 // Pause stops a subscription until a time, Forever or until resumed.

@@ -221,14 +221,38 @@ func (r *runner) pauseSelf(ctx context.Context, reason string, first, most time.
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	until := time.Now().Add(r.wait)
-	state, err := r.state(ctx)
-	if err == nil && state.PausedUntil.Before(until) {
-		err = r.ports.subscriptions.Control(ctx, r.sub.name, Control{Pause: &Pause{Until: until, Reason: reason}})
-	}
+	_, err := r.change(ctx, func(s *SubscriptionState) *Control {
+		if !s.PausedUntil.Before(until) {
+			return nil
+		}
+		return &Control{Pause: &Pause{Until: until, Reason: reason}}
+	})
 	if errors.Is(err, ErrNotFound) {
 		return nil // dropped meanwhile: the next session finds out
 	}
 	return err
+}
+
+// change makes the change to the subscription that decide finds right as it is now; none when that is nil. When somebody else changes it
+// in between it decides again.
+func (r *runner) change(ctx context.Context, decide func(*SubscriptionState) *Control) (made bool, err error) {
+	for {
+		state, err := r.state(ctx)
+		if err != nil {
+			return false, err
+		}
+		c := decide(&state)
+		if c == nil {
+			return false, nil
+		}
+		c.Seen = &state.Revision
+		if err = r.ports.subscriptions.Control(ctx, r.sub.name, *c); err == nil {
+			r.bus.pokeRunner(r.sub.name)
+		}
+		if !errors.Is(err, ErrFenced) {
+			return err == nil, err
+		}
+	}
 }
 
 // verify compares the cursor with the log: a log that was restored or replaced is not read on as if nothing had happened.

@@ -57,6 +57,8 @@ func (m *mutant) cursor(name string) pulse.Position {
 	return 0
 }
 
+const seenSentence = "Control of what has changed since it was Seen is an ErrFenced and changes nothing"
+
 const beyondSentence = "Replay from beyond the next event is an ErrInvalid and changes nothing"
 
 func markBugs() []bug {
@@ -349,6 +351,32 @@ func controlBugs() []bug {
 			"the Revision stands still", eachState(func(s *pulse.SubscriptionState) { s.Revision = 1 }),
 			[]string{"each Control grows the Revision", "Settle grows the Revision of the subscriptions it changed"},
 		},
+		{"what a Control has Seen is not looked at", func(m *mutant) {
+			m.onControl = func(ctx context.Context, name string, c pulse.Control) error {
+				c.Seen = nil
+				return m.Store.Control(ctx, name, c)
+			}
+		}, []string{seenSentence, "of several Controls decided on the same Revision one is made"}},
+		{"what a Control has Seen is looked at in a step of its own", func(m *mutant) {
+			m.onControl = func(ctx context.Context, name string, c pulse.Control) error {
+				states, _ := m.Store.States(ctx)
+				time.Sleep(time.Millisecond)
+				if len(states) == 1 && c.Seen != nil && *c.Seen != states[0].Revision {
+					return pulse.ErrFenced
+				}
+				c.Seen = nil
+				return m.Store.Control(ctx, name, c)
+			}
+		}, []string{"of several Controls decided on the same Revision one is made"}},
+		{"a refused Control grows the Revision", func(m *mutant) {
+			m.onControl = func(ctx context.Context, name string, c pulse.Control) error {
+				err := m.Store.Control(ctx, name, c)
+				if errors.Is(err, pulse.ErrFenced) {
+					_ = m.Store.Control(ctx, name, pulse.Control{Resume: true})
+				}
+				return err
+			}
+		}, []string{seenSentence}},
 		{"Advance grows the Revision", func(m *mutant) {
 			m.onAdvance = func(ctx context.Context, lease pulse.Lease, p pulse.Progress) error {
 				return errors.Join(m.Store.Advance(ctx, lease, p), m.Store.Control(ctx, lease.Name, pulse.Control{Resume: true}))
