@@ -109,14 +109,44 @@ func (w *waiters) endAll(err error) {
 	}
 }
 
+// lackError is a right that the user lacks.
+type lackError struct {
+	user   string // may be ""
+	right  string // "publish" or "subscribe"
+	events string // the subjects of events, when it is one of these that is refused
+	err    error  // what the server says, which names the subject
+}
+
+func (e *lackError) Error() string {
+	text := "the user " + e.user
+	if e.user == "" {
+		text = "the user"
+	}
+	text = fmt.Sprintf("%s lacks a right to %s: %v: grant it in the server's configuration", text, e.right, e.err)
+	if e.events != "" {
+		text += `, best for "` + e.events + `": until then nothing more is published, so that the order holds, and waits in the log`
+	}
+	return text
+}
+
+func (e *lackError) Unwrap() error { return e.err }
+
+func lacks(err error) bool {
+	_, is := errors.AsType[*lackError](err)
+	return is
+}
+
 // refused takes what the server says about missing rights: about events of ours it is for publishers, all else is for who asks and reads.
 func (b *Broker) refused(err error) {
-	why := fmt.Errorf("%w: the user lacks a right: %w: grant it in the server's configuration", pulse.ErrBroker, err)
-	if strings.Contains(err.Error(), `Publish to "`+b.opts.Prefix+".") {
-		b.publishing.endAll(why)
-	} else {
-		b.waiting.endAll(why)
+	lack := &lackError{user: b.opts.Auth.User, right: "publish", err: err}
+	if strings.Contains(err.Error(), "for Subscription to ") {
+		lack.right = "subscribe"
 	}
+	who := &b.waiting
+	if strings.Contains(err.Error(), `Publish to "`+b.opts.Prefix+".") {
+		lack.events, who = b.opts.Prefix+".>", &b.publishing
+	}
+	who.endAll(fmt.Errorf("%w: %w", pulse.ErrBroker, lack))
 }
 
 // errLeader is why answers do not come.

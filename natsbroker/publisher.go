@@ -31,6 +31,8 @@ type Publisher struct {
 	stored  int          // how many messages of the call under way are in the stream
 	ahead   pulse.Cursor // what high will be once everything encoded so far is there
 
+	oneByOne bool // a batch was refused as a whole: what is before the message that is to blame goes without it
+
 	synced bool   // last and high are known
 	last   uint64 // sequence number of the stream's last message
 	high   pulse.Cursor

@@ -171,7 +171,7 @@ func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
 		idle = "nothing publishes: start pulse serve, or the application that does"
 	}
 	switch lag := s.Lag(); {
-	case lag > 0 && s.Holder == "" && !s.PausedUntil.After(time.Now()):
+	case lag > 0 && s.Holder == "" && !Pausing(s):
 		say(Warn, "%s behind, and %s", many(lag, "event"), idle)
 	case lag > warnLag:
 		say(Warn, "%s behind: is it fast enough?", many(lag, "event"))
@@ -179,7 +179,7 @@ func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
 	switch {
 	case s.PausedUntil.Equal(pulse.Forever):
 		say(Warn, "paused (%s): pulse subscription resume %s", reasonOr(s.PauseReason), s.Name)
-	case s.PausedUntil.After(time.Now()):
+	case Pausing(s):
 		say(Warn, "paused until %s (%s)", s.PausedUntil.UTC().Format(time.RFC3339), reasonOr(s.PauseReason))
 	}
 	if s.Blocked > 0 {
@@ -191,6 +191,13 @@ func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
 	if sound {
 		d.found(check, OK, "%s behind", many(s.Lag(), "event"))
 	}
+}
+
+// Pausing reports whether a subscription is paused, or pauses by itself again and again: between two tries that fail it is not.
+func Pausing(s *pulse.SubscriptionState) bool {
+	const between = 2 * time.Second
+	now := time.Now()
+	return s.PausedUntil.After(now) || s.PausedUntil.After(now.Add(-between)) && s.Lag() > 0
 }
 
 // diverged says how the place of a subscription contradicts the log, "" when it does not.
