@@ -115,6 +115,9 @@ func (s *session) next() (chan<- []*item, []*item) {
 	if s.sub.publisher != nil && (len(s.dirty) > 0 || s.savingRows) {
 		return nil, nil // what is at the destination tells how far a relay came that crashed: what it passed over must be written by then
 	}
+	if s.gaveUp || s.savingDead {
+		return nil, nil // a follower that ran would be the only trace of it
+	}
 	if s.careful.left > 0 {
 		return s.nextCareful()
 	}

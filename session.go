@@ -43,6 +43,8 @@ type session struct {
 	recorded   []*item               // those whose row is in the save under way
 	saving     bool
 	savingRows bool      // some of it rows
+	gaveUp     bool      // SkipFailed: there is a dead letter to be saved that lets its key go on
+	savingDead bool      // or one being saved
 	saveDue    time.Time // zero: nothing to save
 
 	revision int64  // of the subscription, as the lease last told

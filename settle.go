@@ -129,7 +129,7 @@ func (s *session) verdict(it *item, err error, now time.Time) (DeliveryStatus, t
 // schedule puts a row where its status belongs: among the due ones, at the head of its lane, or nowhere.
 func (s *session) schedule(it *item) {
 	if it.row.Status == StatusDead && s.sub.skipFailed {
-		it.row.Lane = ""
+		it.row.Lane, s.gaveUp = "", true
 	}
 	if it.row.Lane == "" {
 		l := it.lane
@@ -311,7 +311,7 @@ func (s *session) interrupted(it *item) {
 	if it.row.Status == StatusDead {
 		s.bus.log.Error("pulse: dead letter", "subscription", s.sub.name, "event", it.row.Name, "position", it.row.Position, "attempts", it.row.Attempt, "error", it.row.Error)
 		if s.sub.skipFailed {
-			it.row.Lane = ""
+			it.row.Lane = "" // its followers are written down first: that saves it too
 		}
 	}
 }
