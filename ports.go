@@ -173,7 +173,8 @@ type Replay struct {
 // Deliveries keeps what changes about deliveries, and the progress of the subscription. The log stays append-only.
 type Deliveries interface {
 	// Advance writes p as one unit. It survives a crash of the process when it returns; after a crash of the
-	// machine an older state may come back, never a mix. ErrFenced when the lease is no longer the current one.
+	// machine an older state may come back, never a mix. ErrFenced when the lease is no longer the current one. Rows that were
+	// dropped go when the cursor has passed them.
 	Advance(ctx context.Context, lease Lease, p Progress) error
 	// List returns deliveries in order of position.
 	List(ctx context.Context, q DeliveryQuery) ([]DeliveryState, error)
@@ -197,6 +198,7 @@ const (
 	StatusRunning DeliveryStatus = "running" // was handed to the handler: written first where a crash must be noticed
 	StatusWaiting DeliveryStatus = "waiting" // behind another delivery of its key, not tried yet
 	StatusDead    DeliveryStatus = "dead"    // a dead letter: gave up
+	StatusDropped DeliveryStatus = "dropped" // was a dead letter, ahead of the cursor: not to be handled when the cursor comes to it
 )
 
 // DeliveryState is a row: one delivery that is not simply handled. It refers to the log, it does not copy the event.
@@ -238,7 +240,7 @@ type Settlement string
 const (
 	SettleRetry Settlement = "retry" // try again now, attempts counted anew, keeping its place in its key
 	SettleSkip  Settlement = "skip"  // let its key go on without it; the dead letter stays as a record
-	SettleDrop  Settlement = "drop"  // let its key go on and remove the dead letter
+	SettleDrop  Settlement = "drop"  // let its key go on and remove the dead letter: at once, or ahead of the cursor as StatusDropped when that has passed it
 )
 
 // Where a subscription starts, besides a position. Now: with what is emitted after its registration.

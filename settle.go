@@ -237,10 +237,8 @@ func (s *session) load(ctx context.Context, head Position) error {
 	if err != nil {
 		return err
 	}
-	for _, row := range after {
-		if s.rows[row.Position] == nil {
-			s.passed[row.Position] = struct{}{}
-		}
+	for _, row := range after { // it may be handled as a row, or dropped, before it is read
+		s.passed[row.Position] = struct{}{}
 	}
 	return nil
 }

@@ -478,6 +478,12 @@ func deliveryBugs() []bug {
 		{"to skip is to drop", eachSettle(func(_ *pulse.DeliveryQuery, a *pulse.Settlement) { *a = pulse.SettleDrop }), []string{
 			"SettleSkip lets the key go on and keeps the dead letter", "SettleRetry tries a dead letter again now, attempts counted anew, in its place",
 		}},
+		{"what was dropped is gone at once", func(m *mutant) {
+			m.onList = func(ctx context.Context, q pulse.DeliveryQuery) ([]pulse.DeliveryState, error) {
+				rows, err := m.Store.List(ctx, q)
+				return slices.DeleteFunc(rows, func(r pulse.DeliveryState) bool { return r.Status == pulse.StatusDropped }), err
+			}
+		}, []string{"SettleDrop of a dead letter ahead of the cursor keeps a row until the cursor has passed it"}},
 		{"what is not dead is counted as settled", func(m *mutant) {
 			m.onSettle = func(ctx context.Context, q pulse.DeliveryQuery, a pulse.Settlement) (int, error) {
 				rows, _ := m.Store.List(ctx, q)
