@@ -97,3 +97,18 @@ func TestARowAheadOfTheCursorIsHandledOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestARowAheadOfTheCursorWaitsForItsKey: the one before it has none and is only read now.
+func TestARowAheadOfTheCursorWaitsForItsKey(t *testing.T) {
+	for _, status := range []pulse.DeliveryStatus{pulse.StatusWaiting, pulse.StatusRetry} {
+		t.Run(string(status), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus, got := ahead(t, row(3, status, "a", 0), pulse.Ordered())
+				drainSoon(t, bus)
+				if a := got.of("a"); !slices.Equal(a, []int{2, 3}) {
+					t.Errorf("of the key %v are handled", a)
+				}
+			})
+		})
+	}
+}

@@ -35,11 +35,15 @@ func (s *session) promote() {
 	}
 }
 
-// tooEarly holds a relay's row back until the cursor has come to it. Published before what lies in front of it, for example because
-// a person has just settled what it waited behind, it would be the last message there and tell of more than there is; and where
-// the cursor was set back, for the destination lost something, it would be out of order.
+// tooEarly holds a row back in a lane until all before it was read: an earlier delivery of its key may have none. A relay's row it holds
+// back until the cursor has come to it. Published before what lies in front of it, for example because a person has just settled
+// what it waited behind, it would be the last message there and tell of more than there is; and where the cursor was set back,
+// for the destination lost something, it would be out of order.
 func (s *session) tooEarly(it *item) bool {
-	return s.sub.publisher != nil && it.position > s.cursor.Position
+	if s.sub.publisher != nil {
+		return it.position > s.cursor.Position
+	}
+	return it.lane != nil && it.position > s.reached
 }
 
 // takeTurn lets one suspect of all subscriptions of the bus be tried at a time: of two that run when the process ends, it would not
