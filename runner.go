@@ -28,10 +28,11 @@ type runner struct {
 	sub      *subscription
 	ports    storePorts
 	holder   string
-	changed  chan struct{} // has room for one: somebody changed the subscription through this bus
-	draining atomic.Int32  // Drain waits: save at once
-	healed   atomic.Bool   // of a relay: while it runs, the destination was compared with the cursor
-	results  chan []result // of the workers of all sessions: has room for what each of them reports
+	changed  chan struct{}         // has room for one: somebody changed the subscription through this bus
+	draining atomic.Int32          // Drain waits: save at once
+	healed   atomic.Bool           // of a relay: while it runs, the destination was compared with the cursor
+	diverged atomic.Pointer[error] // why it waits for a person to resume it; nil: it does not
+	results  chan []result         // of the workers of all sessions: has room for what each of them reports
 
 	// Owned by the goroutine of run and its sessions.
 	asked    time.Time // when it asked for the lease it has: the store counts from no earlier
@@ -63,18 +64,20 @@ func (r *runner) poke() {
 	}
 }
 
-// run runs sessions until ctx ends. An error needs a person.
+// run runs sessions until ctx ends, or no subscription of the bus can go on. An error needs a person.
 func (r *runner) run(ctx context.Context) error {
 	defer r.healed.Store(false)
 	var held time.Time // since when another instance has the lease
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !r.bus.allDiverged() {
 		err := r.once(ctx)
 		if !errors.Is(err, ErrHeld) {
 			held = time.Time{}
 		}
 		switch {
 		case err == nil || ctx.Err() != nil:
-		case errors.Is(err, ErrDiverged) || errors.Is(err, ErrClosed):
+		case errors.Is(err, ErrDiverged):
+			r.stop(ctx, err)
+		case errors.Is(err, ErrClosed):
 			return fmt.Errorf("subscription %q: %w", r.sub.name, err)
 		case errors.Is(err, ErrNotFound):
 			return fmt.Errorf("subscription %q: %w: it was dropped while this process ran it: start again to register it anew", r.sub.name, err)
@@ -92,6 +95,9 @@ func (r *runner) run(ctx context.Context) error {
 			r.bus.log.Error("pulse: a subscription stopped and will start again", "subscription", r.sub.name, "error", err)
 			r.sleep(ctx, troubled)
 		}
+	}
+	if r.bus.allDiverged() {
+		return *r.diverged.Load()
 	}
 	return nil
 }
@@ -112,6 +118,11 @@ func (r *runner) once(ctx context.Context) error {
 	state, err := r.state(ctx)
 	if err != nil {
 		return err
+	}
+	if err := diverged(&state); err != nil {
+		r.diverged.Store(&err)
+	} else {
+		r.diverged.Store(nil)
 	}
 	if left := time.Until(state.PausedUntil); left > 0 {
 		r.sleep(ctx, min(left, heldWait))
@@ -259,7 +270,7 @@ func (r *runner) change(ctx context.Context, decide func(*SubscriptionState) *Co
 func (r *runner) verify(ctx context.Context, s *SubscriptionState) error {
 	c := s.Cursor
 	if s.Lag() < 0 {
-		return fmt.Errorf("%w: it has handled up to position %d, but the log ends at %d: the log was restored or replaced; replay the subscription from where they part, or drop it", ErrDiverged, c.Position, s.Head)
+		return fmt.Errorf("%w: it has handled up to position %d, but the log ends at %d: the log was restored or replaced; replay the subscription from where they part and resume it, or drop it", ErrDiverged, c.Position, s.Head)
 	}
 	if c.Position == 0 || c.Commitment == ([32]byte{}) {
 		return nil
@@ -269,7 +280,7 @@ func (r *runner) verify(ctx context.Context, s *SubscriptionState) error {
 		return err
 	}
 	if len(page.Envelopes) == 1 && page.Envelopes[0].Commitment != c.Commitment {
-		return fmt.Errorf("%w: the event at position %d is not the one it has handled: the log was restored or replaced; replay the subscription from where they part, or drop it", ErrDiverged, c.Position)
+		return fmt.Errorf("%w: the event at position %d is not the one it has handled: the log was restored or replaced; replay the subscription from where they part and resume it, or drop it", ErrDiverged, c.Position)
 	}
 	return nil
 }
