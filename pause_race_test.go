@@ -71,12 +71,12 @@ func TestRepublishRacesAPersonsPause(t *testing.T) {
 func TestRepublishRacesAPersonsResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSchool(t)
-		changes := 0
+		var changes atomic.Int32
 		s.storeFault = func(point string) error {
 			if point != memstore.ControlBefore {
 				return nil
 			}
-			if changes++; changes != 2 { // the first that makes the pause last
+			if changes.Add(1) != 2 { // the first that makes the pause last
 				return nil
 			}
 			s.mu.Unlock()
@@ -85,13 +85,13 @@ func TestRepublishRacesAPersonsResume(t *testing.T) {
 		}
 		n, err := s.bus.Republish(t.Context(), "memory", s.broker.Publisher("memory"), pulse.Query{}, &pulse.RepublishOptions{
 			Rate: 1, Progress: func(int, pulse.Position) {
-				if r := s.relay(t); changes > 2 && time.Until(r.PausedUntil) > 0 {
+				if r := s.relay(t); changes.Load() > 2 && time.Until(r.PausedUntil) > 0 {
 					t.Errorf("paused again: %+v", r)
 				}
 			},
 		})
-		if n != 20 || err != nil || changes < 2 {
-			t.Errorf("republished %d, %v; %d changes", n, err, changes)
+		if n != 20 || err != nil || changes.Load() < 2 {
+			t.Errorf("republished %d, %v; %d changes", n, err, changes.Load())
 		}
 	})
 }
