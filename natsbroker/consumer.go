@@ -28,6 +28,9 @@ const ackWait = 30 * time.Second
 // leastInactive is how long a subscription is remembered at least.
 const leastInactive = time.Hour
 
+// lookWait is how long the consumer before may take to answer.
+const lookWait = 3 * time.Second
+
 // start begins to deliver.
 func (f *Feed) start(ctx context.Context) error {
 	b := f.broker
@@ -169,6 +172,9 @@ func (f *Feed) takeOver(ctx context.Context, info *jetstream.StreamInfo) error {
 	if n := len(generations); n > 0 {
 		generation = generations[n-1] + 1
 		start, from, err = f.inherit(ctx, generations[n-1])
+		if f.broker.mute(ctx, err) {
+			start, from, err = f.fresh(ctx, info)
+		}
 	} else {
 		start, from, err = f.fresh(ctx, info)
 	}
@@ -180,12 +186,25 @@ func (f *Feed) takeOver(ctx context.Context, info *jetstream.StreamInfo) error {
 	if err = f.create(ctx, start, from); err != nil {
 		return err
 	}
-	return b.deleteGenerations(ctx, f.cfg.Subscription, generations)
+	deleting, cancel := context.WithTimeout(ctx, lookWait)
+	defer cancel()
+	if err := b.deleteGenerations(deleting, f.cfg.Subscription, generations); err != nil && !b.mute(ctx, err) {
+		return err
+	}
+	return nil
+}
+
+// mute tells that nobody answers for the consumer before: in a cluster one may be left without a leader. The feed does without it, begins
+// with what it was told to, and leaves it to the next one, or to time, to remove it.
+func (b *Broker) mute(ctx context.Context, err error) bool {
+	return b.opts.Replicas > 1 && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded)
 }
 
 // inherit finds where the consumer of a generation has come to.
 func (f *Feed) inherit(ctx context.Context, generation int) (start pulse.Position, from uint64, err error) {
-	old, err := f.broker.look(ctx, generationName(f.cfg.Subscription, generation))
+	looking, cancel := context.WithTimeout(ctx, lookWait)
+	defer cancel()
+	old, err := f.broker.look(looking, generationName(f.cfg.Subscription, generation))
 	if err != nil {
 		return 0, 0, err
 	}

@@ -13,6 +13,7 @@
 //   - The embedded server syncs before it answers. An external one does when it is configured so; otherwise it can lose what it has
 //     acknowledged when it loses power. Last tells.
 //   - A full stream refuses new messages and keeps the old ones.
+//   - In a cluster that loses the stream's leader, who publishes waits for the next one and goes on as soon as it leads, up to 15 seconds.
 //
 // # What does not
 //

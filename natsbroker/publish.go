@@ -31,6 +31,9 @@ const answerWait = 15 * time.Second
 // errNoStream is that nobody listens where the stream should.
 var errNoStream = errors.New("nobody takes messages for the stream: it is gone, or JetStream is not running")
 
+// errCut is that nothing is known of what was on its way.
+var errCut = errors.New("the connection was lost before the answer")
+
 // listen makes ready to receive answers.
 func (b *Broker) listen() (*answers, error) {
 	a := &answers{prefix: nats.NewInbox() + ".", in: make(chan *nats.Msg, 4*maxBatch)}
@@ -253,7 +256,7 @@ func (p *Publisher) answer(ctx context.Context, cut <-chan struct{}) (i int, seq
 		case <-ctx.Done():
 			return -1, 0, fmt.Errorf("%w: no answer: %w", pulse.ErrBroker, context.Cause(ctx))
 		case <-cut:
-			return -1, 0, fmt.Errorf("%w: the connection was lost before the answer", pulse.ErrBroker)
+			return -1, 0, fmt.Errorf("%w: %w", pulse.ErrBroker, errCut)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -90,6 +91,54 @@ func TestClusterLosesAServer(t *testing.T) {
 	}
 	<-stopped
 	all := readAll(t, b, 1000)
+	for i := range all {
+		if all[i].Position != pulse.Position(i+1) {
+			t.Fatalf("position %d came as number %d", all[i].Position, i+1)
+		}
+	}
+}
+
+// The leader hands over while batches are on their way, one after the other and atomic ones: who publishes does not hear of it, and all is
+// there once, in order.
+func TestClusterHandsOver(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not applicable: runs three servers")
+	}
+	t.Parallel()
+	_, addresses := cluster(t)
+	b := connect(t, addresses, natsbroker.Options{Replicas: 3})
+	js := client(t, addresses)
+	p := b.Publisher()
+	handed := make(chan int)
+	ctx, stop := context.WithCancel(t.Context())
+	go func() {
+		n := 0
+		for ; ctx.Err() == nil; n++ {
+			if _, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN.PULSE", nil); err != nil {
+				break
+			}
+			time.Sleep(300 * time.Millisecond)
+		}
+		handed <- n
+	}()
+	next, troubled := 1, 0
+	for deadline := time.Now().Add(4 * time.Second); time.Now().Before(deadline); {
+		n := 1 + next%40
+		results := p.PublishBatch(t.Context(), events(next, n))
+		acked, _, _ := outcomes(results)
+		if acked < n {
+			t.Logf("event %d: %v", next+acked, results[acked].Err)
+			troubled++
+		}
+		next += acked
+	}
+	stop()
+	n := <-handed
+	t.Logf("%d events published while the leader handed over %d times; %d batches in trouble", next-1, n, troubled)
+	if n < 3 || next < 100 || troubled > n/3 {
+		t.Errorf("too many batches in trouble, or too few of all")
+	}
+	all := readAll(t, b, next-1)
 	for i := range all {
 		if all[i].Position != pulse.Position(i+1) {
 			t.Fatalf("position %d came as number %d", all[i].Position, i+1)
