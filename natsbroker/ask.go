@@ -169,7 +169,7 @@ func advice(err error) string {
 		return "the server does not let this user in: check Auth: "
 	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected):
 		return "there is no connection, it is being made again: "
-	case errors.Is(err, nats.ErrSecureConnRequired), strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "x509: "):
+	case errors.Is(err, nats.ErrSecureConnRequired), strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "tls error"), strings.Contains(err.Error(), "x509: "):
 		return "the two do not agree about certificates: check TLS: "
 	case errors.Is(err, nats.ErrNoServers):
 		return "nobody listens there: check the address, and that the server runs: "
