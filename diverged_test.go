@@ -168,3 +168,24 @@ func TestAResumedDestinationGoesOn(t *testing.T) {
 		}
 	})
 }
+
+// TestAMessageOfAnotherLogIsNoticed also where the relay has come further.
+func TestAMessageOfAnotherLogIsNoticed(t *testing.T) {
+	broker := membroker.New(nil)
+	bus, _ := newBus(t)
+	if err := bus.Publish("shared", broker.Publisher("shared")); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 3 {
+		emit(t, bus, lesson{"a", n})
+	}
+	drain(t, bus)
+	broker.Wipe()
+	fromElsewhere(t, broker, "shared")
+	if err := bus.Drain(t.Context()); !errors.Is(err, pulse.ErrDiverged) {
+		t.Errorf("Drain returned %v", err)
+	}
+	if n := len(broker.Messages("shared")); n != 1 {
+		t.Errorf("%d messages are there", n)
+	}
+}

@@ -177,6 +177,8 @@ func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
 		say(Warn, "%s behind: is it fast enough?", many(lag, "event"))
 	}
 	switch {
+	case s.PausedUntil.Equal(pulse.Forever) && strings.HasPrefix(s.PauseReason, pulse.ErrDiverged.Error()):
+		say(Fail, "stopped itself (%s): once that is mended, pulse subscription resume %s", s.PauseReason, s.Name)
 	case s.PausedUntil.Equal(pulse.Forever):
 		say(Warn, "paused (%s): pulse subscription resume %s", reasonOr(s.PauseReason), s.Name)
 	case Pausing(s):
