@@ -45,14 +45,9 @@ type Result struct {
 
 // Source is the port in from a broker.
 type Source interface {
-	// Open starts reading for a subscription. Opened again under the same name it goes on after what was acknowledged. With
-	// Ordered the source delivers to one open Feed at a time.
+	// Open starts reading for a subscription. Opened again under the same name it goes on after what was acknowledged. The
+	// source delivers to one open Feed of a subscription at a time.
 	Open(ctx context.Context, cfg FeedConfig) (Feed, error)
-
-	// First returns the position of the oldest message that is still there to be read: what was published before it has
-	// expired. 0 when there is no message. With retried publishes a message may lie behind one of a higher position; First
-	// is that of the oldest by the broker's own order.
-	First(ctx context.Context) (Position, error)
 }
 
 // FeedConfig says what a subscription wants from a Source.
@@ -60,8 +55,7 @@ type FeedConfig struct {
 	Subscription string
 	Names        []string // names and patterns; nil for all
 	Start        Position // first position wanted, when the name is new to the source; messages before it are not delivered. 0 for all
-	Ordered      bool
-	Window       int // messages delivered to this Feed and not acknowledged at most
+	Window       int      // messages delivered to this Feed and not acknowledged at most
 }
 
 // Feed is an open Source. It is used by one goroutine, except that Ack may run beside Fetch.
@@ -70,8 +64,8 @@ type Feed interface {
 	// stays with the Feed, however long it is handled, until it is acknowledged or the Feed is closed or its process
 	// gone; then an unacknowledged message comes again. The caller owns what it gets.
 	Fetch(ctx context.Context, max int) ([]Message, error)
-	// Ack acknowledges exactly these messages, by their Receipt.
-	Ack(ctx context.Context, msgs []Message) error
+	// Ack acknowledges exactly the messages with these receipts. It keeps nothing of the slice.
+	Ack(ctx context.Context, receipts []uint64) error
 	// Close gives unacknowledged messages back.
 	Close() error
 }
@@ -79,6 +73,5 @@ type Feed interface {
 // Message is one envelope as it came from a broker.
 type Message struct {
 	Envelope
-	Receipt     uint64 // the Feed's own number for acknowledging
-	Redelivered bool   // the broker delivered it before
+	Receipt uint64 // the Feed's own number for acknowledging, not 0
 }

@@ -35,11 +35,11 @@ type intake struct {
 // idle is how long a feed may bring nothing until the log is asked for what the relay has passed.
 const idle = 250 * time.Millisecond
 
-// openFeed opens the source for a session that has handled everything through a position. The feed is an ordered one for every
-// subscription: there is one session at a time anyway, and what a former one left unacknowledged comes first.
+// openFeed opens the source for a session that has handled everything through a position. What a
+// former one left unacknowledged comes first.
 func (r *runner) openFeed(ctx context.Context, after Position) (Feed, error) {
 	feed, err := r.sub.source.Open(ctx, FeedConfig{
-		Subscription: r.sub.name, Names: r.sub.patterns(), Start: after + 1, Ordered: true, Window: 2 * window,
+		Subscription: r.sub.name, Names: r.sub.patterns(), Start: after + 1, Window: 2 * window,
 	})
 	if err != nil {
 		return nil, Unavailable(err)

@@ -21,6 +21,11 @@ func (s *session) promote() {
 			s.advanceLane(l)
 			continue
 		}
+		if s.left.have(it.position, s.laneKey(&it.env)) {
+			it.row.Due = now.Add(heldWait)
+			s.due.push(it)
+			continue
+		}
 		if s.tooEarly(it) || it.suspect && !s.takeTurn(it) {
 			it.row.Due = now.Add(turnWait)
 			s.due.push(it)
@@ -30,11 +35,15 @@ func (s *session) promote() {
 	}
 }
 
-// tooEarly holds a relay's row back until the cursor has come to it. Published before what lies in front of it, for example because
-// a person has just settled what it waited behind, it would be the last message there and tell of more than there is; and where
-// the cursor was set back, for the destination lost something, it would be out of order.
+// tooEarly holds a row back in a lane until all before it was read: an earlier delivery of its key may have none. A relay's row it holds
+// back until the cursor has come to it. Published before what lies in front of it, for example because a person has just settled
+// what it waited behind, it would be the last message there and tell of more than there is; and where the cursor was set back,
+// for the destination lost something, it would be out of order.
 func (s *session) tooEarly(it *item) bool {
-	return s.sub.publisher != nil && it.position > s.cursor.Position
+	if s.sub.publisher != nil {
+		return it.position > s.cursor.Position
+	}
+	return it.lane != nil && it.position > s.reached
 }
 
 // takeTurn lets one suspect of all subscriptions of the bus be tried at a time: of two that run when the process ends, it would not
@@ -75,7 +84,7 @@ func (s *session) mayRecord() bool {
 	if s.careful.left > 0 {
 		return written == 0 && !s.trying()
 	}
-	return written < cap(s.results)
+	return written < s.sub.workers()
 }
 
 // trying reports that an attempt runs or is being written down. What hangs does not count.
@@ -101,11 +110,17 @@ func (s *session) record(it *item) {
 
 // next is the work for the next free worker, and the channel to send it on: nil while there is none.
 func (s *session) next() (chan<- []*item, []*item) {
-	if len(s.ready) == 0 || s.sub.ordered && s.sub.batched() && len(s.running) > 0 {
+	if len(s.ready) == 0 || s.busy+s.left.workers >= s.sub.workers() {
+		return nil, nil
+	}
+	if s.sub.ordered && s.sub.batched() && len(s.running) > 0 {
 		return nil, nil // what an ordered batch leaves behind must be booked before the next one is put together
 	}
 	if s.sub.publisher != nil && (len(s.dirty) > 0 || s.savingRows) {
 		return nil, nil // what is at the destination tells how far a relay came that crashed: what it passed over must be written by then
+	}
+	if s.gaveUp || s.savingDead {
+		return nil, nil // a follower that ran would be the only trace of it
 	}
 	if s.careful.left > 0 {
 		return s.nextCareful()
@@ -140,6 +155,7 @@ func (s *session) nextCareful() (chan<- []*item, []*item) {
 // handedOut notes what a worker has taken.
 func (s *session) handedOut(items []*item) {
 	s.ready = s.ready[len(items):]
+	s.busy++
 	for _, it := range items {
 		s.running[it] = struct{}{}
 	}

@@ -29,15 +29,17 @@ func (s *session) arrived(in intake) {
 		s.unacked.add(&entry{position: in.next, done: true})
 		s.reached = in.next
 	}
-	for _, receipt := range in.late {
-		s.acks = append(s.acks, Message{Receipt: receipt})
-	}
+	s.acks = append(s.acks, in.late...)
 	s.moved()
 }
 
 // enqueue gives a delivery its place: ready, behind another one of its key in memory, or behind a failed one as a row.
 func (s *session) enqueue(it *item) {
 	key := s.laneKey(&it.env)
+	if s.left.have(it.position, key) {
+		s.holdBack(it, key)
+		return
+	}
 	if key == "" {
 		s.ready = append(s.ready, it)
 		return

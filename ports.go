@@ -127,7 +127,8 @@ type Subscriptions interface {
 	Register(ctx context.Context, r Registration) (SubscriptionState, error)
 	// States returns all subscriptions by name.
 	States(ctx context.Context) ([]SubscriptionState, error)
-	// Control changes a subscription. ErrNotFound when there is none; ErrInvalid for a replay from beyond the next event.
+	// Control changes a subscription. ErrNotFound when there is none; ErrInvalid for a replay from beyond the next event;
+	// ErrFenced when it was changed since c was decided on, see Control.Seen.
 	Control(ctx context.Context, name string, c Control) error
 }
 
@@ -160,12 +161,16 @@ type SubscriptionState struct {
 // ahead of the log, which is never normal.
 func (s *SubscriptionState) Lag() int64 { return int64(s.Head - s.Cursor.Position) }
 
-// Control is a change to a subscription. Exactly one field is set.
+// Control is a change to a subscription. Exactly one of Pause, Resume, Replay and Drop is set.
 type Control struct {
 	Pause  *Pause  // stop handling
 	Resume bool    // end a pause
 	Replay *Replay // start a new generation
 	Drop   bool    // remove the subscription and all it left: cursor, inbox, deliveries
+
+	// Seen is the Revision the subscription had when the change was decided on: should it have another one now, nothing
+	// changes and the error is an ErrFenced. Nil: it does not matter.
+	Seen *int64
 }
 
 // Pause stops a subscription until a time, Forever or until resumed.
@@ -183,7 +188,8 @@ type Replay struct {
 // Deliveries keeps what changes about deliveries, and the progress of the subscription. The log stays append-only.
 type Deliveries interface {
 	// Advance writes p as one unit. It survives a crash of the process when it returns; after a crash of the
-	// machine an older state may come back, never a mix. ErrFenced when the lease is no longer the current one.
+	// machine an older state may come back, never a mix. ErrFenced when the lease is no longer the current one. Rows that were
+	// dropped go when the cursor has passed them.
 	Advance(ctx context.Context, lease Lease, p Progress) error
 	// List returns deliveries in order of position.
 	List(ctx context.Context, q DeliveryQuery) ([]DeliveryState, error)
@@ -207,6 +213,7 @@ const (
 	StatusRunning DeliveryStatus = "running" // was handed to the handler: written first where a crash must be noticed
 	StatusWaiting DeliveryStatus = "waiting" // behind another delivery of its key, not tried yet
 	StatusDead    DeliveryStatus = "dead"    // a dead letter: gave up
+	StatusDropped DeliveryStatus = "dropped" // was a dead letter, ahead of the cursor: not to be handled when the cursor comes to it
 )
 
 // DeliveryState is a row: one delivery that is not simply handled. It refers to the log, it does not copy the event.
@@ -248,7 +255,7 @@ type Settlement string
 const (
 	SettleRetry Settlement = "retry" // try again now, attempts counted anew, keeping its place in its key
 	SettleSkip  Settlement = "skip"  // let its key go on without it; the dead letter stays as a record
-	SettleDrop  Settlement = "drop"  // let its key go on and remove the dead letter
+	SettleDrop  Settlement = "drop"  // let its key go on and remove the dead letter: at once, or ahead of the cursor as StatusDropped when that has passed it
 )
 
 // Where a subscription starts, besides a position. Now: with what is emitted after its registration.

@@ -106,17 +106,25 @@ func answered(items []*item, answers []Result, interrupted bool) []result {
 	return results
 }
 
-// heal compares the destination with the cursor. A relay that stopped between publishing and saving goes on
+// heal compares the destination with the log and the cursor. A relay that stopped between publishing and saving goes on
 // after what arrived; a broker that lost what it had acknowledged gets it again.
 func (r *runner) heal(ctx context.Context, state *SubscriptionState) error {
 	last, ok, err := r.sub.publisher.Last(ctx)
 	switch {
 	case err != nil:
 		return Unavailable(err)
-	case !ok || last.Position == state.Cursor.Position:
+	case !ok:
+		return nil
+	}
+	if err := r.verifyLast(ctx, last); err != nil {
+		return err
+	}
+	switch {
+	case last.Position == state.Cursor.Position:
 		return nil
 	case last.Position > state.Cursor.Position:
-		return r.catchUp(ctx, state, last)
+		catchUp(state, last)
+		return nil
 	}
 	lost, err := r.firstLost(ctx, state, last.Position)
 	if err != nil || lost == 0 {
@@ -132,10 +140,11 @@ func (r *runner) heal(ctx context.Context, state *SubscriptionState) error {
 	return nil
 }
 
-// catchUp moves the cursor to the last message of the destination, which the log has to know. Not while the destination is fed again
-// after a loss, when the cursor is saved without a commitment: then messages that were there before lie behind the gap, and what is
-// missing is published once more than needed.
-func (r *runner) catchUp(ctx context.Context, state *SubscriptionState, last Cursor) error {
+// verifyLast makes sure that the log knows the last message of the destination.
+func (r *runner) verifyLast(ctx context.Context, last Cursor) error {
+	if last.Position == 0 {
+		return nil
+	}
 	page, err := r.ports.store.Read(ctx, Query{After: last.Position - 1, Through: last.Position})
 	if err != nil {
 		return err
@@ -143,11 +152,16 @@ func (r *runner) catchUp(ctx context.Context, state *SubscriptionState, last Cur
 	if len(page.Envelopes) == 0 || page.Envelopes[0].Commitment != last.Commitment {
 		return fmt.Errorf("%w: the last message there, position %d, is not in this log: the log was restored or replaced, or another log publishes there", ErrDiverged, last.Position)
 	}
-	if state.Cursor.Commitment == ([32]byte{}) {
-		return nil
-	}
-	state.Cursor = Cursor{Epoch: state.Cursor.Epoch, Position: last.Position, Commitment: last.Commitment}
 	return nil
+}
+
+// catchUp moves the cursor to the last message of the destination. Not while the destination is fed again
+// after a loss, when the cursor is saved without a commitment: then messages that were there before lie behind the gap, and what is
+// missing is published once more than needed.
+func catchUp(state *SubscriptionState, last Cursor) {
+	if state.Cursor.Commitment != ([32]byte{}) {
+		state.Cursor = Cursor{Epoch: state.Cursor.Epoch, Position: last.Position, Commitment: last.Commitment}
+	}
 }
 
 // firstLost is the first position after last that was published and is not there any more; 0 when there is none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,10 +18,11 @@ import (
 // log, so that the last message of the destination tells how far the relay has come: also to one that takes over from it.
 func TestFollowersArePublishedInTheirPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		refuse := true
+		var refuse atomic.Bool
+		refuse.Store(true)
 		bus, _ := newBus(t)
 		broker := membroker.New(&membroker.Options{MaxBatch: 1, Hook: func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
-			if refuse && env.Position == 1 {
+			if refuse.Load() && env.Position == 1 {
 				return membroker.Refuse
 			}
 			time.Sleep(100 * time.Millisecond)
@@ -36,7 +38,7 @@ func TestFollowersArePublishedInTheirPlace(t *testing.T) {
 		emit(t, bus, lesson{"a", 2})
 		stop := (&relayed{Bus: bus}).running(t)
 		time.Sleep(time.Second)
-		refuse = false
+		refuse.Store(false)
 		if n, err := bus.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
 			t.Fatal(n, err)
 		}
@@ -56,9 +58,10 @@ func TestFollowersArePublishedInTheirPlace(t *testing.T) {
 // TestSettledMessageBehindALoss: a dead letter is settled, and the destination has lost what came before it: that is published first.
 func TestSettledMessageBehindALoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		refuse := true
+		var refuse atomic.Bool
+		refuse.Store(true)
 		r := newRelayed(t, func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
-			if refuse && env.Position == 10 {
+			if refuse.Load() && env.Position == 10 {
 				return membroker.Refuse
 			}
 			return membroker.None
@@ -73,7 +76,7 @@ func TestSettledMessageBehindALoss(t *testing.T) {
 		time.Sleep(time.Second)
 		stop()
 		r.broker.Wipe()
-		refuse = false
+		refuse.Store(false)
 		if n, err := r.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
 			t.Fatal(n, err)
 		}
@@ -93,9 +96,10 @@ func TestSettledMessageBehindALoss(t *testing.T) {
 // TestLateMessageLost: what a destination lost includes a message that was published late, far behind its place.
 func TestLateMessageLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		refuse := true
+		var refuse atomic.Bool
+		refuse.Store(true)
 		r := newRelayed(t, func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
-			if refuse && env.Position == 5 {
+			if refuse.Load() && env.Position == 5 {
 				return membroker.Refuse
 			}
 			return membroker.None
@@ -108,7 +112,7 @@ func TestLateMessageLost(t *testing.T) {
 		}
 		stop := r.running(t)
 		time.Sleep(time.Second)
-		refuse = false
+		refuse.Store(false)
 		if n, err := r.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
 			t.Fatal(n, err)
 		}
@@ -135,17 +139,18 @@ func TestLateMessageLost(t *testing.T) {
 // it feeds again: the messages behind the gap do not make it believe that all is there.
 func TestCrashWhileFeedingAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		failing := false
+		var failing atomic.Bool
 		bus, _ := faultyBus(t, func(_ context.Context, point string) error {
-			if failing && point == memstore.AdvanceAfter { // the cursor is set back, and then the process ends
-				failing = false
+			if failing.Load() && point == memstore.AdvanceAfter { // the cursor is set back, and then the process ends
+				failing.Store(false)
 				return errors.New("the power is gone")
 			}
 			return nil
 		})
-		refuse := true
+		var refuse atomic.Bool
+		refuse.Store(true)
 		broker := membroker.New(&membroker.Options{Hook: func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
-			if refuse && env.Position == 6 {
+			if refuse.Load() && env.Position == 6 {
 				return membroker.Refuse
 			}
 			return membroker.None
@@ -164,14 +169,14 @@ func TestCrashWhileFeedingAgain(t *testing.T) {
 		}
 		stop := (&relayed{Bus: bus}).running(t)
 		time.Sleep(time.Second)
-		refuse = false
+		refuse.Store(false)
 		if n, err := bus.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
 			t.Fatal(n, err)
 		}
 		time.Sleep(time.Minute)
 		stop()
 		broker.Truncate("memory", 8) // 10, 11 and 6 are gone
-		failing = true
+		failing.Store(true)
 		stop = (&relayed{Bus: bus}).running(t)
 		time.Sleep(time.Minute)
 		stop()
@@ -179,8 +184,8 @@ func TestCrashWhileFeedingAgain(t *testing.T) {
 		for _, p := range published(broker) {
 			found[p] = true
 		}
-		if len(found) != 11 || failing {
-			t.Errorf("fed again it has %v, want 1 to 11; failed: %t", found, !failing)
+		if len(found) != 11 || failing.Load() {
+			t.Errorf("fed again it has %v, want 1 to 11; failed: %t", found, !failing.Load())
 		}
 	})
 }

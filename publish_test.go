@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -251,9 +252,10 @@ func TestDrainAfterPublishingWithoutSaving(t *testing.T) {
 // reads there misses nothing meanwhile, and nothing comes to it twice.
 func TestRejectedMessageIsParked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		refuse := true
+		var refuse atomic.Bool
+		refuse.Store(true)
 		r := newRelayed(t, func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
-			if refuse && env.Position == 11 {
+			if refuse.Load() && env.Position == 11 {
 				return membroker.Refuse
 			}
 			return membroker.None
@@ -269,7 +271,7 @@ func TestRejectedMessageIsParked(t *testing.T) {
 		if a, b := r.got.of("a"), r.got.of("b"); len(a) != 100 || len(b) != 100 || !slices.IsSorted(a) {
 			t.Errorf("%d of a, %d of b handled, in order: %t", len(a), len(b), slices.IsSorted(a))
 		}
-		refuse = false
+		refuse.Store(false)
 		if n, err := r.Settle(t.Context(), pulse.DeliveryQuery{Subscription: pulse.RelayName("memory")}, pulse.SettleRetry); n != 1 || err != nil {
 			t.Fatal(n, err)
 		}
@@ -288,12 +290,13 @@ func TestFollowersOfARejectedMessageComeAfterIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				bus, _ := newBus(t)
-				refuse := true
+				var refuse atomic.Bool
+				refuse.Store(true)
 				broker := membroker.New(&membroker.Options{Hook: func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
 					switch list := rows(t, bus); {
-					case refuse && env.Position == 3:
+					case refuse.Load() && env.Position == 3:
 						return membroker.Refuse
-					case refuse && env.Position > 3 && (len(list) == 0 || list[0].Position != 3):
+					case refuse.Load() && env.Position > 3 && (len(list) == 0 || list[0].Position != 3):
 						t.Errorf("position %d before the refused one is in the store: %+v", env.Position, list)
 					}
 					return membroker.None
@@ -321,7 +324,7 @@ func TestFollowersOfARejectedMessageComeAfterIt(t *testing.T) {
 						t.Errorf("a follower is charged: %+v", r)
 					}
 				}
-				refuse = false
+				refuse.Store(false)
 				if n, err := bus.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
 					t.Fatal(n, err)
 				}

@@ -677,3 +677,22 @@ func TestRepublishKilledLeavesAPauseThatEnds(t *testing.T) {
 		}
 	})
 }
+
+// TestRepublishGoesOnWhenARenewalFails: the lease is still its own.
+func TestRepublishGoesOnWhenARenewalFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSchool(t)
+		asked := 0
+		s.setStoreFault(func(point string) error {
+			if point == memstore.LeaseBefore {
+				if asked++; asked == 2 {
+					return errors.New("the disk is full")
+				}
+			}
+			return nil
+		})
+		if n, err := s.republish(t, pulse.Query{}, &pulse.RepublishOptions{Rate: 1}); n != 20 || err != nil || asked < 3 {
+			t.Errorf("%d, %v after asking %d times", n, err, asked)
+		}
+	})
+}

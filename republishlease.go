@@ -20,17 +20,17 @@ func (r *republisher) take(ctx context.Context) error {
 func (r *republisher) acquire(ctx context.Context) (paused bool, err error) {
 	limit := time.Now().Add(republishWait)
 	for {
-		state, err := r.state(ctx)
+		made, err := r.change(ctx, func(s *SubscriptionState) *Control {
+			if time.Until(s.PausedUntil) >= leaseTTL {
+				return nil
+			}
+			return pauseToRepublish()
+		})
 		if err != nil {
 			return paused, err
 		}
-		if time.Until(state.PausedUntil) < leaseTTL {
-			if err := r.extendPause(ctx); err != nil {
-				return paused, err
-			}
-			paused = true
-		}
-		r.lease, err = r.ports.leases.Acquire(ctx, Lease{Name: r.sub.name, Holder: r.holder}, leaseTTL)
+		paused = paused || made
+		r.lease, err = r.runner.acquire(ctx)
 		switch {
 		case err == nil:
 			return paused, nil
@@ -46,19 +46,20 @@ func (r *republisher) acquire(ctx context.Context) (paused bool, err error) {
 	}
 }
 
-// extendPause pauses the relay for a while from now.
-func (r *republisher) extendPause(ctx context.Context) error {
-	p := &Pause{Until: time.Now().Add(republishPause), Reason: republishReason}
-	return r.bus.control(ctx, r.sub.name, Control{Pause: p})
+// pauseToRepublish pauses the relay for a while from now.
+func pauseToRepublish() *Control {
+	return &Control{Pause: &Pause{Until: time.Now().Add(republishPause), Reason: republishReason}}
 }
 
 // keepPaused makes the pause last. One that a person made or ended stays as it is: the lease alone keeps the relay out.
 func (r *republisher) keepPaused(ctx context.Context) error {
-	state, err := r.state(ctx)
-	if err != nil || !ours(&state) || time.Until(state.PausedUntil) > republishPause/2 {
-		return err
-	}
-	return r.extendPause(ctx)
+	_, err := r.change(ctx, func(s *SubscriptionState) *Control {
+		if !ours(s) || time.Until(s.PausedUntil) > republishPause/2 {
+			return nil
+		}
+		return pauseToRepublish()
+	})
+	return err
 }
 
 // ours tells that the pause was made to republish.
@@ -70,17 +71,18 @@ func ours(state *SubscriptionState) bool {
 func (r *republisher) hold(ctx context.Context) error {
 	tick := time.NewTicker(leaseRenew)
 	defer tick.Stop()
-	renewed := time.Now()
+	renewed := r.asked
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil
 		}
+		asked := time.Now()
 		attempt, cancel := context.WithTimeout(ctx, leaseTTL-leaseRenew)
 		_, err := r.ports.leases.Acquire(attempt, r.lease, leaseTTL)
 		if err == nil {
-			renewed = time.Now()
+			renewed = asked
 			err = r.keepPaused(attempt)
 		}
 		cancel()
@@ -104,9 +106,11 @@ func (r *republisher) release(ctx context.Context) error {
 func (r *republisher) resume(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	state, err := r.state(ctx)
-	if err != nil || !ours(&state) {
-		return err
-	}
-	return r.bus.control(ctx, r.sub.name, Control{Resume: true})
+	_, err := r.change(ctx, func(s *SubscriptionState) *Control {
+		if !ours(s) {
+			return nil
+		}
+		return &Control{Resume: true}
+	})
+	return err
 }

@@ -13,7 +13,11 @@ import (
 // have spent no attempt.
 //
 // Several processes may run the same subscription on one store: one of them is active, another takes over when it
-// ends. An error means a subscription cannot go on without a person; then all have been stopped.
+// ends.
+//
+// A subscription or destination that does not match the log, because that was restored or replaced, is paused with an ErrDiverged as
+// the reason, until a person resumes it; the others go on. When all of this bus are stopped so Run returns why. Its other errors
+// are a closed store and a subscription that was dropped while it ran; then all have been stopped.
 func (b *Bus) Run(ctx context.Context) error {
 	return b.runAs(ctx, false)
 }
@@ -75,6 +79,9 @@ func (b *Bus) run(ctx context.Context, cancel context.CancelFunc) error {
 		background.Go(func() { b.keepIndexed(ctx, ix) })
 	}
 	errs := make(chan error, len(b.runners))
+	for _, r := range b.runners {
+		r.diverged.Store(nil) // as it was in a former Run
+	}
 	for _, r := range b.runners {
 		runners.Go(func() {
 			if err := r.run(ctx); err != nil {
@@ -154,6 +161,9 @@ func (b *Bus) drained(ctx context.Context) (bool, error) {
 		r := b.runners[s.Name]
 		if r == nil {
 			continue
+		}
+		if err := diverged(&s); err != nil {
+			return false, fmt.Errorf("drain: %w", err)
 		}
 		if s.PausedUntil.Equal(Forever) {
 			return false, fmt.Errorf("drain: subscription %q is paused (%s): resume it first", s.Name, s.PauseReason)

@@ -19,7 +19,7 @@ const (
 	troubled   = time.Second // wait after the store failed
 
 	downFirst = 100 * time.Millisecond // first pause while a broker is down, doubled each time
-	downMost  = 5 * time.Second        // longest
+	downMost  = time.Second            // longest
 )
 
 // runner is one subscription on one bus: it competes for the lease and runs a session while it has it.
@@ -28,12 +28,15 @@ type runner struct {
 	sub      *subscription
 	ports    storePorts
 	holder   string
-	changed  chan struct{} // has room for one: somebody changed the subscription through this bus
-	draining atomic.Int32  // Drain waits: save at once
-	healed   atomic.Bool   // of a relay: while it runs, the destination was compared with the cursor
+	changed  chan struct{}         // has room for one: somebody changed the subscription through this bus
+	draining atomic.Int32          // Drain waits: save at once
+	healed   atomic.Bool           // of a relay: while it runs, the destination was compared with the cursor
+	diverged atomic.Pointer[error] // why it waits for a person to resume it; nil: it does not
+	results  chan []result         // of the workers of all sessions: has room for what each of them reports
 
 	// Owned by the goroutine of run and its sessions.
-	asked    time.Time     // when it asked for the lease it has: the store counts from no earlier
+	asked    time.Time // when it asked for the lease it has: the store counts from no earlier
+	left     leftovers
 	failures int           // attempts that failed in a row
 	wait     time.Duration // of the last pause it made by itself; 0 after a success
 }
@@ -49,6 +52,8 @@ func newRunner(b *Bus, s *subscription, ports storePorts) *runner {
 		ports:   ports,
 		holder:  fmt.Sprintf("%s/%d/%s", host, os.Getpid(), uuid.NewString()[:8]),
 		changed: make(chan struct{}, 1),
+		results: make(chan []result, s.workers()),
+		left:    leftovers{lanes: map[*item]string{}},
 	}
 }
 
@@ -59,18 +64,20 @@ func (r *runner) poke() {
 	}
 }
 
-// run runs sessions until ctx ends. An error needs a person.
+// run runs sessions until ctx ends, or no subscription of the bus can go on. An error needs a person.
 func (r *runner) run(ctx context.Context) error {
 	defer r.healed.Store(false)
 	var held time.Time // since when another instance has the lease
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !r.bus.allDiverged() {
 		err := r.once(ctx)
 		if !errors.Is(err, ErrHeld) {
 			held = time.Time{}
 		}
 		switch {
 		case err == nil || ctx.Err() != nil:
-		case errors.Is(err, ErrDiverged) || errors.Is(err, ErrClosed):
+		case errors.Is(err, ErrDiverged):
+			r.stop(ctx, err)
+		case errors.Is(err, ErrClosed):
 			return fmt.Errorf("subscription %q: %w", r.sub.name, err)
 		case errors.Is(err, ErrNotFound):
 			return fmt.Errorf("subscription %q: %w: it was dropped while this process ran it: start again to register it anew", r.sub.name, err)
@@ -88,6 +95,9 @@ func (r *runner) run(ctx context.Context) error {
 			r.bus.log.Error("pulse: a subscription stopped and will start again", "subscription", r.sub.name, "error", err)
 			r.sleep(ctx, troubled)
 		}
+	}
+	if r.bus.allDiverged() {
+		return *r.diverged.Load()
 	}
 	return nil
 }
@@ -109,22 +119,50 @@ func (r *runner) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := diverged(&state); err != nil {
+		r.diverged.Store(&err)
+	} else {
+		r.diverged.Store(nil)
+	}
 	if left := time.Until(state.PausedUntil); left > 0 {
 		r.sleep(ctx, min(left, heldWait))
 		return nil
 	}
-	r.asked = time.Now()
-	lease, err := r.ports.leases.Acquire(ctx, Lease{Name: r.sub.name, Holder: r.holder}, leaseTTL)
+	lease, err := r.acquire(ctx)
 	if err != nil {
 		return err
 	}
-	clean, err := r.session(ctx, lease)
-	if !clean {
+	err = r.session(ctx, lease)
+	if r.left.workers > 0 {
+		r.left.lease = lease
 		return err // others wait until the lease expires and then know why
 	}
 	bg, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	return errors.Join(err, r.ports.leases.Release(bg, lease))
+}
+
+// acquire takes the lease. One that was not given back, because handlers were left behind, is renewed first: when that works nobody
+// else had it since, and nobody died.
+func (r *runner) acquire(ctx context.Context) (Lease, error) {
+	begun, ours := time.Now(), false
+	if r.left.lease.Token != 0 {
+		_, err := r.ports.leases.Acquire(ctx, r.left.lease, leaseTTL)
+		if err != nil && !errors.Is(err, ErrFenced) {
+			return Lease{}, err
+		}
+		ours = err == nil
+	}
+	r.asked = time.Now()
+	lease, err := r.ports.leases.Acquire(ctx, Lease{Name: r.sub.name, Holder: r.holder}, leaseTTL)
+	if err != nil {
+		return Lease{}, err
+	}
+	if ours && time.Since(begun) < leaseTTL {
+		lease.Unclean = false
+	}
+	r.left.lease = Lease{}
+	return lease, nil
 }
 
 // state is what the store has about the subscription.
@@ -141,26 +179,26 @@ func (r *runner) state(ctx context.Context) (SubscriptionState, error) {
 	return SubscriptionState{}, ErrNotFound
 }
 
-// session runs one session under the lease. clean tells that no handler was interrupted.
-func (r *runner) session(ctx context.Context, lease Lease) (clean bool, err error) {
+// session runs one session under the lease.
+func (r *runner) session(ctx context.Context, lease Lease) error {
 	state, err := r.state(ctx) // read again: under the lease it is nobody else's
 	if err != nil {
-		return true, err
+		return err
 	}
 	if time.Until(state.PausedUntil) > 0 {
-		return true, nil // since it was looked at before taking the lease
+		return nil // since it was looked at before taking the lease
 	}
 	if err := r.verify(ctx, &state); err != nil {
-		return true, err
+		return err
 	}
 	known := state.Cursor.Position
 	if r.sub.publisher != nil {
 		if err := r.heal(ctx, &state); err != nil {
-			return true, r.cannotStart(ctx, err)
+			return r.cannotStart(ctx, err)
 		}
 		if state.Cursor.Position != known { // before anything is published from there
 			if err := r.ports.deliveries.Advance(ctx, lease, Progress{Cursor: state.Cursor}); err != nil {
-				return true, err
+				return err
 			}
 		}
 		r.healed.Store(state.Cursor.Position >= known)
@@ -169,12 +207,12 @@ func (r *runner) session(ctx context.Context, lease Lease) (clean bool, err erro
 	s.healing = known
 	if r.sub.source != nil {
 		if s.feed, err = r.openFeed(ctx, state.Cursor.Position); err != nil {
-			return true, r.cannotStart(ctx, err)
+			return r.cannotStart(ctx, err)
 		}
 		defer s.feed.Close()
 	}
 	if err := s.load(ctx, state.Head); err != nil {
-		return true, err
+		return err
 	}
 	return s.run(ctx)
 }
@@ -194,21 +232,45 @@ func (r *runner) pauseSelf(ctx context.Context, reason string, first, most time.
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	until := time.Now().Add(r.wait)
-	state, err := r.state(ctx)
-	if err == nil && state.PausedUntil.Before(until) {
-		err = r.ports.subscriptions.Control(ctx, r.sub.name, Control{Pause: &Pause{Until: until, Reason: reason}})
-	}
+	_, err := r.change(ctx, func(s *SubscriptionState) *Control {
+		if !s.PausedUntil.Before(until) {
+			return nil
+		}
+		return &Control{Pause: &Pause{Until: until, Reason: reason}}
+	})
 	if errors.Is(err, ErrNotFound) {
 		return nil // dropped meanwhile: the next session finds out
 	}
 	return err
 }
 
+// change makes the change to the subscription that decide finds right as it is now; none when that is nil. When somebody else changes it
+// in between it decides again.
+func (r *runner) change(ctx context.Context, decide func(*SubscriptionState) *Control) (made bool, err error) {
+	for {
+		state, err := r.state(ctx)
+		if err != nil {
+			return false, err
+		}
+		c := decide(&state)
+		if c == nil {
+			return false, nil
+		}
+		c.Seen = &state.Revision
+		if err = r.ports.subscriptions.Control(ctx, r.sub.name, *c); err == nil {
+			r.bus.pokeRunner(r.sub.name)
+		}
+		if !errors.Is(err, ErrFenced) {
+			return err == nil, err
+		}
+	}
+}
+
 // verify compares the cursor with the log: a log that was restored or replaced is not read on as if nothing had happened.
 func (r *runner) verify(ctx context.Context, s *SubscriptionState) error {
 	c := s.Cursor
 	if s.Lag() < 0 {
-		return fmt.Errorf("%w: it has handled up to position %d, but the log ends at %d: the log was restored or replaced; replay the subscription from where they part, or drop it", ErrDiverged, c.Position, s.Head)
+		return fmt.Errorf("%w: it has handled up to position %d, but the log ends at %d: the log was restored or replaced; replay the subscription from where they part and resume it, or drop it", ErrDiverged, c.Position, s.Head)
 	}
 	if c.Position == 0 || c.Commitment == ([32]byte{}) {
 		return nil
@@ -218,7 +280,7 @@ func (r *runner) verify(ctx context.Context, s *SubscriptionState) error {
 		return err
 	}
 	if len(page.Envelopes) == 1 && page.Envelopes[0].Commitment != c.Commitment {
-		return fmt.Errorf("%w: the event at position %d is not the one it has handled: the log was restored or replaced; replay the subscription from where they part, or drop it", ErrDiverged, c.Position)
+		return fmt.Errorf("%w: the event at position %d is not the one it has handled: the log was restored or replaced; replay the subscription from where they part and resume it, or drop it", ErrDiverged, c.Position)
 	}
 	return nil
 }

@@ -6,7 +6,7 @@ import "time"
 func (s *session) done(e *entry) {
 	e.done = true
 	if e.receipt != 0 {
-		s.acks = append(s.acks, Message{Receipt: e.receipt})
+		s.acks = append(s.acks, e.receipt)
 	}
 }
 
@@ -25,7 +25,7 @@ func (s *session) unsaved() bool {
 // saveJob is what the loop hands the saver.
 type saveJob struct {
 	progress Progress
-	acks     []Message // to acknowledge once it is saved
+	acks     []uint64 // receipts to acknowledge once it is saved
 }
 
 // save hands what changed to the saver, if it is time and the saver is free.
@@ -54,6 +54,7 @@ func (s *session) save() {
 		}
 	}
 	s.savingRows = len(s.dirty) > 0
+	s.savingDead, s.gaveUp = s.gaveUp, false
 	clear(s.dirty)
 	s.recorded, s.recording = s.recording, nil
 	s.unacked.unsaved = 0
@@ -65,7 +66,7 @@ func (s *session) save() {
 
 // afterSave makes ready what waited for its row to be written.
 func (s *session) afterSave(err error) {
-	s.saving, s.savingRows = false, false
+	s.saving, s.savingRows, s.savingDead = false, false, false
 	if err != nil {
 		s.fenced = true // it may be, and what the store has is not known
 		s.fail(err)

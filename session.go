@@ -34,6 +34,7 @@ type session struct {
 	ready   []*item               // to be handed to a worker
 	due     dueHeap               // rows waiting for their time
 	running map[*item]struct{}    // handed to a worker
+	busy    int                   // workers that have something
 	careful careful               // after an unclean stop
 	suspect *item                 // whose turn it is, of the suspects of all subscriptions; nil: none of this one's
 
@@ -42,6 +43,8 @@ type session struct {
 	recorded   []*item               // those whose row is in the save under way
 	saving     bool
 	savingRows bool      // some of it rows
+	gaveUp     bool      // SkipFailed: there is a dead letter to be saved that lets its key go on
+	savingDead bool      // or one being saved
 	saveDue    time.Time // zero: nothing to save
 
 	revision int64  // of the subscription, as the lease last told
@@ -52,14 +55,13 @@ type session struct {
 	fenced   bool   // saves nothing more: another instance may be active
 	trouble  error  // what ends it when all that runs is handled and saved
 
-	feed    Feed      // nil when fed from the log
-	reached Position  // how far the log was read
-	acks    []Message // handled, to be acknowledged with the next save
-	savedTo Position  // the cursor as it was saved last
-	healing Position  // of a relay: the cursor must get there again, then nothing is missing at the destination
+	feed    Feed     // nil when fed from the log
+	reached Position // how far the log was read
+	acks    []uint64 // receipts of what is handled, to be acknowledged with the next save
+	savedTo Position // the cursor as it was saved last
+	healing Position // of a relay: the cursor must get there again, then nothing is missing at the destination
 
 	work    chan []*item
-	results chan []result
 	intakes chan intake
 	saves   chan saveJob
 	saved   chan error
@@ -78,10 +80,6 @@ type careful struct {
 func (c *careful) covers(it *item) bool { return c.left > 0 && it.env.Position <= c.through }
 
 func newSession(r *runner, lease Lease, cursor Cursor) *session {
-	n := r.sub.concurrency
-	if r.sub.batched() && r.sub.ordered {
-		n = 1
-	}
 	return &session{
 		runner:   r,
 		lease:    lease,
@@ -97,7 +95,6 @@ func newSession(r *runner, lease Lease, cursor Cursor) *session {
 		running:  map[*item]struct{}{},
 		dirty:    map[Position]struct{}{},
 		work:     make(chan []*item),
-		results:  make(chan []result, n),
 		reached:  cursor.Position,
 		intakes:  make(chan intake),
 		saves:    make(chan saveJob, 1),
@@ -109,7 +106,7 @@ func newSession(r *runner, lease Lease, cursor Cursor) *session {
 }
 
 // run hands out deliveries until ctx ends or the session cannot go on, then lets the running ones finish.
-func (s *session) run(ctx context.Context) (clean bool, err error) {
+func (s *session) run(ctx context.Context) error {
 	bg := context.WithoutCancel(ctx)
 	reading, stopReading := context.WithCancel(ctx)
 	holding, letGo := context.WithCancel(bg)
@@ -118,7 +115,8 @@ func (s *session) run(ctx context.Context) (clean bool, err error) {
 	helpers := s.start(reading, holding, handling)
 	s.loop(ctx)
 	stopReading()
-	clean = s.finish(ctx, abort)
+	s.finish(ctx, abort)
+	s.leave()
 	s.endTurn(s.suspect) // it was left behind
 	letGo()
 	close(s.work)
@@ -127,13 +125,15 @@ func (s *session) run(ctx context.Context) (clean bool, err error) {
 	if s.pause != "" && s.failed == nil {
 		s.failed = s.pauseSelf(bg, s.pause, s.sub.pauseFirst, s.sub.pauseMax)
 	}
-	return clean, cmp.Or(s.failed, s.trouble)
+	return cmp.Or(s.failed, s.trouble)
 }
 
 // loop is the session while it hands out work.
 func (s *session) loop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	look := time.NewTicker(s.hungLook())
+	defer look.Stop()
 	for !s.stopping {
 		s.reload(ctx)
 		s.promote()
@@ -157,6 +157,7 @@ func (s *session) loop(ctx context.Context) {
 		case s.trouble = <-s.broken:
 			s.stopping = true
 		case <-timer.C:
+		case <-look.C:
 			s.findHung()
 		case <-ctx.Done():
 			s.stopping = true
@@ -164,16 +165,18 @@ func (s *session) loop(ctx context.Context) {
 	}
 }
 
-// finish waits for running handlers and saves. Once ctx has ended it waits no longer than the drain timeout. It
-// reports whether all handlers have returned.
-func (s *session) finish(ctx context.Context, abort context.CancelFunc) bool {
+// finish waits for running handlers, but not for those that hang, and saves. Once ctx has ended it waits for all, and no longer than the
+// drain timeout.
+func (s *session) finish(ctx context.Context, abort context.CancelFunc) {
 	s.unrecord()
 	if s.failed != nil {
 		abort() // another instance may be active already
 	}
 	ended, aborted := ctx.Done(), false
 	var limit <-chan time.Time
-	for len(s.running) > 0 || s.saving || s.unsaved() && !s.fenced {
+	look := time.NewTicker(s.hungLook())
+	defer look.Stop()
+	for s.awaits(ctx) || s.saving || s.unsaved() && !s.fenced {
 		s.save()
 		select {
 		case rs := <-s.results:
@@ -190,15 +193,28 @@ func (s *session) finish(ctx context.Context, abort context.CancelFunc) bool {
 			limit = time.After(s.bus.drain)
 		case <-limit:
 			if aborted {
-				s.bus.log.Error("pulse: handlers did not return and were left behind", "subscription", s.sub.name, "handlers", len(s.running))
-				return false
+				return
 			}
 			aborted = true
 			abort()
 			limit = time.After(time.Second)
+		case <-look.C:
+			s.findHung()
 		}
 	}
-	return true
+}
+
+// awaits reports whether handlers run that the end of the session has to wait for.
+func (s *session) awaits(ctx context.Context) bool {
+	if ctx.Err() != nil {
+		return len(s.running)+s.left.workers > 0
+	}
+	for it := range s.running {
+		if !it.hung {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *session) fail(err error) {
@@ -217,8 +233,8 @@ func (s *session) nextWake() time.Duration {
 	if !s.saveDue.IsZero() && !s.saving {
 		wake = min(wake, time.Until(s.saveDue))
 	}
-	if len(s.running) > 0 {
-		wake = min(wake, s.sub.timeout/2+hungGrace)
-	}
 	return max(wake, 0)
 }
+
+// hungLook is how often to look for handlers that hang.
+func (s *session) hungLook() time.Duration { return s.sub.timeout/2 + hungGrace }

@@ -113,3 +113,34 @@ func TestALeaseIsOverAfterItsTimeSinceItWasAskedFor(t *testing.T) {
 		}
 	})
 }
+
+// unpaused is what a store keeps of a subscription that nobody has paused.
+type unpaused struct{ Subscriptions }
+
+func (unpaused) States(context.Context) ([]SubscriptionState, error) {
+	return []SubscriptionState{{Name: RelayName("nats")}}, nil
+}
+
+// TestARepublishersLeaseIsOverAfterItsTimeSinceItWasAskedFor: as that of a session.
+func TestARepublishersLeaseIsOverAfterItsTimeSinceItWasAskedFor(t *testing.T) {
+	for name, late := range map[string]time.Duration{"taken": 4 * time.Second, "renewed": 0} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				leases := &slowLeases{}
+				r := &republisher{runner: &runner{sub: &subscription{name: RelayName("nats")}, asked: time.Now()}}
+				r.ports = storePorts{leases: leases, subscriptions: unpaused{}}
+				asked := time.Now()
+				if late > 0 {
+					time.Sleep(late) // the answer to what it asked for
+					leases.calls++
+				} else {
+					asked = asked.Add(leaseRenew)
+				}
+				err := r.hold(t.Context())
+				if held := time.Since(asked); err == nil || held > leaseTTL+leaseRenew {
+					t.Errorf("the lease counts for %s after it was asked for, %v", held, err)
+				}
+			})
+		})
+	}
+}

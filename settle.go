@@ -22,6 +22,10 @@ type result struct {
 
 // settleAll books what a worker reports.
 func (s *session) settleAll(rs []result) {
+	if s.left.back(rs) {
+		return
+	}
+	s.busy--
 	var again []*item
 	for i := range rs {
 		if rs[i].again && !s.blocked(rs[i].item) {
@@ -125,7 +129,7 @@ func (s *session) verdict(it *item, err error, now time.Time) (DeliveryStatus, t
 // schedule puts a row where its status belongs: among the due ones, at the head of its lane, or nowhere.
 func (s *session) schedule(it *item) {
 	if it.row.Status == StatusDead && s.sub.skipFailed {
-		it.row.Lane = ""
+		it.row.Lane, s.gaveUp = "", true
 	}
 	if it.row.Lane == "" {
 		l := it.lane
@@ -233,10 +237,8 @@ func (s *session) load(ctx context.Context, head Position) error {
 	if err != nil {
 		return err
 	}
-	for _, row := range after {
-		if s.rows[row.Position] == nil {
-			s.passed[row.Position] = struct{}{}
-		}
+	for _, row := range after { // it may be handled as a row, or dropped, before it is read
+		s.passed[row.Position] = struct{}{}
 	}
 	return nil
 }
@@ -307,7 +309,7 @@ func (s *session) interrupted(it *item) {
 	if it.row.Status == StatusDead {
 		s.bus.log.Error("pulse: dead letter", "subscription", s.sub.name, "event", it.row.Name, "position", it.row.Position, "attempts", it.row.Attempt, "error", it.row.Error)
 		if s.sub.skipFailed {
-			it.row.Lane = ""
+			it.row.Lane = "" // its followers are written down first: that saves it too
 		}
 	}
 }

@@ -224,6 +224,14 @@ func (s *subscription) maxBatch() int {
 	return 0
 }
 
+// workers is how many handlers run at the same time at most.
+func (s *subscription) workers() int {
+	if s.batched() && s.ordered {
+		return 1
+	}
+	return s.concurrency
+}
+
 func (s *subscription) inTx() bool {
 	return slices.ContainsFunc(s.routes, func(r route) bool { return r.inTx })
 }

@@ -17,7 +17,7 @@ import (
 // workers when their channels are closed.
 func (s *session) start(reading, holding, handling context.Context) *sync.WaitGroup {
 	var helpers sync.WaitGroup
-	for range cap(s.results) {
+	for range s.sub.workers() {
 		go s.worker(handling) // a handler may never return: nobody waits for these
 	}
 	from := s.cursor.Position
@@ -257,6 +257,9 @@ func (s *session) fetch(ctx context.Context, it *item) error {
 // attempt runs the handler once for items, in a transaction if it wants one.
 func (s *session) attempt(ctx context.Context, route *route, items []*item) result {
 	var r result
+	if ctx.Err() != nil {
+		return result{aborted: true}
+	}
 	if route.inTx {
 		r = s.attemptInTx(ctx, route, items)
 	} else {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/edupulse-live/pulse"
 )
 
@@ -19,7 +17,6 @@ func feedChecks() []check {
 		{"no more than Window messages are out without acknowledgement", feedWindow},
 		{"names and patterns select", feedNames},
 		{"each subscription gets all messages", feedSubscriptions},
-		{"feeds of one unordered subscription share its messages", feedShares},
 		{"the caller owns a message", feedOwned},
 		{"Fetch after Close fails", feedClosed},
 		{"Open with a cancelled context fails", feedOpenCancelled},
@@ -74,7 +71,7 @@ func feedContext(h *harness) {
 }
 
 func feedAfterContext(h *harness) {
-	f := h.open(pulse.FeedConfig{Ordered: true})
+	f := h.open(pulse.FeedConfig{})
 	envs := h.envelopes(10)
 	for _, env := range envs {
 		ctx, cancel := context.WithTimeout(h.ctx, 5*time.Millisecond)
@@ -88,7 +85,7 @@ func feedAfterContext(h *harness) {
 }
 
 func feedMax(h *harness) {
-	f := h.open(pulse.FeedConfig{Ordered: true})
+	f := h.open(pulse.FeedConfig{})
 	envs := h.envelopes(7)
 	h.publish(envs...)
 	ctx, cancel := context.WithTimeout(h.ctx, h.options.patience)
@@ -103,7 +100,7 @@ func feedMax(h *harness) {
 }
 
 func feedWindow(h *harness) {
-	f := h.open(pulse.FeedConfig{Window: 3, Ordered: true})
+	f := h.open(pulse.FeedConfig{Window: 3})
 	envs := h.envelopes(5)
 	h.publish(envs...)
 	msgs := f.inOrder(envs[:3]...)
@@ -124,7 +121,7 @@ func feedNames(h *harness) {
 	}
 	feeds := make(map[string]*feed)
 	for subscription, names := range cases {
-		feeds[subscription] = h.open(pulse.FeedConfig{Subscription: subscription, Names: names, Ordered: true})
+		feeds[subscription] = h.open(pulse.FeedConfig{Subscription: subscription, Names: names})
 	}
 	var envs []pulse.Envelope
 	for _, name := range []string{
@@ -143,38 +140,12 @@ func feedNames(h *harness) {
 }
 
 func feedSubscriptions(h *harness) {
-	mailer := h.open(pulse.FeedConfig{Subscription: "mailer", Ordered: true})
-	search := h.open(pulse.FeedConfig{Subscription: "search", Ordered: true})
+	mailer := h.open(pulse.FeedConfig{Subscription: "mailer"})
+	search := h.open(pulse.FeedConfig{Subscription: "search"})
 	envs := h.envelopes(4)
 	h.publish(envs...)
 	mailer.expect(envs...)
 	search.expect(envs...)
-}
-
-func feedShares(h *harness) {
-	one, two := h.open(pulse.FeedConfig{}), h.open(pulse.FeedConfig{})
-	envs := h.envelopes(40)
-	h.publish(envs...)
-	came := make(map[uuid.UUID]int)
-	for deadline := time.Now().Add(h.options.patience); len(came) < len(envs) && time.Now().Before(deadline); {
-		for _, f := range []*feed{one, two} {
-			ctx, cancel := context.WithTimeout(h.ctx, h.options.Quiet)
-			msgs, err := f.Fetch(ctx, 5)
-			cancel()
-			if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-				h.Fatalf("Fetch: %v", err)
-			}
-			for _, msg := range msgs {
-				came[msg.ID]++
-			}
-			f.ack(msgs...)
-		}
-	}
-	for _, env := range envs {
-		if n := came[env.ID]; n != 1 {
-			h.Errorf("the message at %d came %d times, want once to one of two feeds", env.Position, n)
-		}
-	}
 }
 
 func feedOwned(h *harness) {

@@ -180,7 +180,9 @@ func (f *feed) ack(msgs ...pulse.Message) {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(f.ctx, f.options.patience)
 	defer cancel()
-	f.ok(f.Ack(ctx, msgs))
+	receipts := receiptsOf(msgs)
+	f.ok(f.Ack(ctx, receipts))
+	clear(receipts) // it keeps nothing of them
 }
 
 // expect takes and acknowledges messages and ends the case unless they are envs, in this order.
@@ -201,21 +203,12 @@ func (f *feed) inOrder(envs ...pulse.Envelope) []pulse.Message {
 	return msgs
 }
 
-// anyOrder takes messages and ends the case unless they are envs, in whatever order.
-func (f *feed) anyOrder(envs ...pulse.Envelope) []pulse.Message {
-	f.Helper()
-	msgs := f.take(len(envs))
-	wanted := make(map[[16]byte]bool, len(envs))
-	for i := range envs {
-		wanted[envs[i].ID] = true
-	}
+func receiptsOf(msgs []pulse.Message) []uint64 {
+	receipts := make([]uint64, len(msgs))
 	for i := range msgs {
-		if !wanted[msgs[i].ID] {
-			f.Fatalf("positions %v came, which are not the %d wanted ones", positions(msgs), len(envs))
-		}
-		delete(wanted, msgs[i].ID)
+		receipts[i] = msgs[i].Receipt
 	}
-	return msgs
+	return receipts
 }
 
 func positions(msgs []pulse.Message) []pulse.Position {

@@ -95,10 +95,9 @@ type mutant struct {
 	onPublish      func(ctx context.Context, envs []pulse.Envelope) []pulse.Result
 	onLast         func(ctx context.Context) (pulse.Cursor, bool, error)
 	onCapabilities func() pulse.Capabilities
-	onFirst        func(ctx context.Context) (pulse.Position, error)
 	onOpen         func(ctx context.Context, cfg pulse.FeedConfig) (pulse.Feed, error)
 	onFetch        func(ctx context.Context, f *mutantFeed, max int) ([]pulse.Message, error)
-	onAck          func(ctx context.Context, f *mutantFeed, msgs []pulse.Message) error
+	onAck          func(ctx context.Context, f *mutantFeed, receipts []uint64) error
 	onClose        func(f *mutantFeed) error
 }
 
@@ -138,13 +137,6 @@ func (s mutantSource) Open(ctx context.Context, cfg pulse.FeedConfig) (pulse.Fee
 	return &mutantFeed{Feed: f, m: s.m, cfg: cfg}, nil
 }
 
-func (s mutantSource) First(ctx context.Context) (pulse.Position, error) {
-	if s.m.onFirst != nil {
-		return s.m.onFirst(ctx)
-	}
-	return s.m.broker.Source("school").First(ctx)
-}
-
 // open is what Open does without a bug.
 func (m *mutant) open(ctx context.Context, cfg pulse.FeedConfig) (pulse.Feed, error) {
 	return m.broker.Source("school").Open(ctx, cfg)
@@ -155,7 +147,7 @@ type mutantFeed struct {
 	pulse.Feed
 	m    *mutant
 	cfg  pulse.FeedConfig
-	kept []pulse.Message
+	kept []uint64 // receipts
 }
 
 func (f *mutantFeed) Fetch(ctx context.Context, max int) ([]pulse.Message, error) {
@@ -165,11 +157,11 @@ func (f *mutantFeed) Fetch(ctx context.Context, max int) ([]pulse.Message, error
 	return f.Feed.Fetch(ctx, max)
 }
 
-func (f *mutantFeed) Ack(ctx context.Context, msgs []pulse.Message) error {
+func (f *mutantFeed) Ack(ctx context.Context, receipts []uint64) error {
 	if f.m.onAck != nil {
-		return f.m.onAck(ctx, f, msgs)
+		return f.m.onAck(ctx, f, receipts)
 	}
-	return f.Feed.Ack(ctx, msgs)
+	return f.Feed.Ack(ctx, receipts)
 }
 
 func (f *mutantFeed) Close() error {

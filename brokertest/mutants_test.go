@@ -98,7 +98,7 @@ func publisherBugs() []bug {
 				rand.Shuffle(len(envs), func(i, j int) { envs[i], envs[j] = envs[j], envs[i] })
 				return m.Publisher.PublishBatch(ctx, envs)
 			}
-		}, []string{"messages first appear in the order of publishing", "an ordered feed goes on in order where the last one ended"}},
+		}, []string{"messages first appear in the order of publishing", "a feed goes on in order where the last one ended"}},
 		{"a rejected message ends the batch", func(m *mutant) {
 			m.onPublish = func(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
 				for i := range envs {
@@ -199,12 +199,6 @@ func publisherBugs() []bug {
 				return m.Publisher.PublishBatch(ctx, envs)
 			}
 		}, []string{"nobody listening is not an error"}},
-		{"the first message is the last", func(m *mutant) {
-			m.onFirst = func(ctx context.Context) (pulse.Position, error) {
-				last, _, err := m.Publisher.Last(ctx)
-				return last.Position, err
-			}
-		}, []string{"First is the position of the oldest message, 0 when there is none"}},
 		{"the last message is the first", func(m *mutant) {
 			m.onLast = func(context.Context) (pulse.Cursor, bool, error) {
 				for _, env := range m.broker.Messages("school") {
@@ -245,15 +239,6 @@ func contentBugs() []bug {
 				e.Key = "none"
 			}
 		}), []string{"empty optional fields come empty"}},
-		{"every message is redelivered", func(m *mutant) {
-			m.onFetch = func(ctx context.Context, f *mutantFeed, max int) ([]pulse.Message, error) {
-				msgs, err := f.Feed.Fetch(ctx, max)
-				for i := range msgs {
-					msgs[i].Redelivered = true
-				}
-				return msgs, err
-			}
-		}, []string{"empty optional fields come empty", "an unacknowledged message comes again after Close"}},
 		{"extensions are lost", eachEnvelope(func(e *pulse.Envelope) { e.Extensions = nil }), []string{"extensions come with their names, types and values"}},
 		{"JSON is made compact", eachEnvelope(func(e *pulse.Envelope) {
 			var b bytes.Buffer
@@ -279,45 +264,45 @@ func contentBugs() []bug {
 func feedBugs() []bug {
 	return append(deliveryBugs(), []bug{
 		{"acknowledging does nothing", func(m *mutant) {
-			m.onAck = func(context.Context, *mutantFeed, []pulse.Message) error { return nil }
-		}, []string{"an acknowledged message does not come again", "Ack acknowledges exactly these messages", "Ack may run beside Fetch"}},
+			m.onAck = func(context.Context, *mutantFeed, []uint64) error { return nil }
+		}, []string{"an acknowledged message does not come again", "Ack acknowledges exactly the messages with these receipts", "Ack may run beside Fetch"}},
 		{"everything is acknowledged by itself", func(m *mutant) {
 			m.onFetch = func(ctx context.Context, f *mutantFeed, max int) ([]pulse.Message, error) {
 				msgs, err := f.Feed.Fetch(ctx, max)
 				return msgs, errors.Join(err, ackIfAny(ctx, f, msgs))
 			}
-			m.onAck = func(context.Context, *mutantFeed, []pulse.Message) error { return nil }
+			m.onAck = func(context.Context, *mutantFeed, []uint64) error { return nil }
 		}, []string{
-			"an unacknowledged message comes again after Close", "Ack acknowledges exactly these messages", "Ack of no messages acknowledges none",
+			"an unacknowledged message comes again after Close", "Ack acknowledges exactly the messages with these receipts", "Ack of no messages acknowledges none",
 			"a message may come again many times", "no more than Window messages are out without acknowledgement",
 		}},
 		{"all up to a message are acknowledged with it", func(m *mutant) {
 			m.onFetch = func(ctx context.Context, f *mutantFeed, max int) ([]pulse.Message, error) {
 				msgs, err := f.Feed.Fetch(ctx, max)
-				f.kept = append(f.kept, msgs...)
+				f.kept = append(f.kept, receiptsOf(msgs)...)
 				return msgs, err
 			}
-			m.onAck = func(ctx context.Context, f *mutantFeed, msgs []pulse.Message) error {
-				for _, msg := range msgs {
-					upTo := slices.IndexFunc(f.kept, func(k pulse.Message) bool { return k.Receipt == msg.Receipt })
+			m.onAck = func(ctx context.Context, f *mutantFeed, receipts []uint64) error {
+				for _, receipt := range receipts {
+					upTo := slices.Index(f.kept, receipt)
 					if err := f.Feed.Ack(ctx, f.kept[:upTo+1]); err != nil {
 						return err
 					}
 				}
 				return nil
 			}
-		}, []string{"Ack acknowledges exactly these messages"}},
+		}, []string{"Ack acknowledges exactly the messages with these receipts"}},
 		{"acknowledging nothing acknowledges all", func(m *mutant) {
 			m.onFetch = func(ctx context.Context, f *mutantFeed, max int) ([]pulse.Message, error) {
 				msgs, err := f.Feed.Fetch(ctx, max)
-				f.kept = append(f.kept, msgs...)
+				f.kept = append(f.kept, receiptsOf(msgs)...)
 				return msgs, err
 			}
-			m.onAck = func(ctx context.Context, f *mutantFeed, msgs []pulse.Message) error {
-				if len(msgs) == 0 {
-					msgs = f.kept
+			m.onAck = func(ctx context.Context, f *mutantFeed, receipts []uint64) error {
+				if len(receipts) == 0 {
+					receipts = f.kept
 				}
-				return f.Feed.Ack(ctx, msgs)
+				return f.Feed.Ack(ctx, receipts)
 			}
 		}, []string{"Ack of no messages acknowledges none"}},
 		{"a message comes twice at most", func(m *mutant) {
@@ -334,15 +319,11 @@ func feedBugs() []bug {
 				}
 			}
 		}, []string{"a message may come again many times"}},
-		{
-			"an ordered subscription is shared", eachOpen(func(c *pulse.FeedConfig) { c.Ordered = false }),
-			[]string{"an ordered subscription delivers to one open feed at a time"},
-		},
-		{"the beginning is now", eachOpen(func(c *pulse.FeedConfig) { c.Start = pulse.Now }), []string{
+		{"the first message is left out", eachOpen(func(c *pulse.FeedConfig) { c.Start++ }), []string{
 			"a new subscription from the beginning gets what was published before", "a new subscription from a position gets nothing before it",
 		}},
 		{"every start is the beginning", eachOpen(func(c *pulse.FeedConfig) { c.Start = pulse.Beginning }), []string{
-			"a new subscription from a position gets nothing before it", "a new subscription from now on gets nothing published before",
+			"a new subscription from a position gets nothing before it",
 		}},
 		{"each start is a new subscription", eachOpen(func(c *pulse.FeedConfig) {
 			if c.Start != pulse.Beginning {
@@ -357,7 +338,7 @@ func ackIfAny(ctx context.Context, f *mutantFeed, msgs []pulse.Message) error {
 	if len(msgs) == 0 {
 		return nil
 	}
-	return f.Feed.Ack(ctx, msgs)
+	return f.Feed.Ack(ctx, receiptsOf(msgs))
 }
 
 func deliveryBugs() []bug {
@@ -409,8 +390,8 @@ func deliveryBugs() []bug {
 		}), []string{"names and patterns select"}},
 		{"all subscriptions are one", eachOpen(func(c *pulse.FeedConfig) { c.Subscription = "all" }), []string{"each subscription gets all messages"}},
 		{"each feed is a subscription", eachOpen(func(c *pulse.FeedConfig) { c.Subscription = uuid.NewString() }), []string{
-			"feeds of one unordered subscription share its messages", "an acknowledged message does not come again",
-			"an ordered feed goes on in order where the last one ended",
+			"a subscription delivers to one open feed at a time", "an acknowledged message does not come again",
+			"a feed goes on in order where the last one ended",
 		}},
 		{"messages are cached", func(m *mutant) {
 			cache := make(map[uuid.UUID]pulse.Message)
@@ -427,7 +408,7 @@ func deliveryBugs() []bug {
 		}, []string{"the caller owns a message"}},
 		{"Close does nothing", func(m *mutant) {
 			m.onClose = func(*mutantFeed) error { return nil }
-		}, []string{"Fetch after Close fails", "an ordered subscription delivers to one open feed at a time"}},
+		}, []string{"Fetch after Close fails", "a subscription delivers to one open feed at a time"}},
 		{"Open ignores the context", func(m *mutant) {
 			m.onOpen = func(ctx context.Context, cfg pulse.FeedConfig) (pulse.Feed, error) {
 				return m.open(context.WithoutCancel(ctx), cfg)

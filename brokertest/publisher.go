@@ -53,7 +53,7 @@ func (h *harness) openIfAny() *feed {
 	if h.Source == nil {
 		return nil
 	}
-	return h.open(pulse.FeedConfig{Ordered: true})
+	return h.open(pulse.FeedConfig{})
 }
 
 func publishLargestBatch(h *harness) {
@@ -82,7 +82,7 @@ func publishKeepsNothing(h *harness) {
 }
 
 func publishOrder(h *harness) {
-	f := h.open(pulse.FeedConfig{Ordered: true})
+	f := h.open(pulse.FeedConfig{})
 	var envs []pulse.Envelope
 	for i := range 60 {
 		envs = append(envs, h.envelopes(1, keyed([]string{"a", "b", "", "c"}[i%4]), named([]string{"lesson.published", "quiz.submitted"}[i%2]))...)
@@ -176,7 +176,7 @@ func publishCancelled(h *harness) {
 }
 
 func publishAgain(h *harness) {
-	f := h.open(pulse.FeedConfig{Ordered: true})
+	f := h.open(pulse.FeedConfig{})
 	envs := h.envelopes(min(6, h.Publisher.Capabilities().MaxBatch), keyed("k"))
 	ctx, cancel := context.WithCancel(h.ctx)
 	cancel()

@@ -10,7 +10,7 @@ import (
 	"github.com/edupulse-live/pulse"
 )
 
-// Mode is how an event travels over HTTP (HTTP binding 1.0.2, 1.3).
+// Mode is how an event travels in a message with headers (HTTP binding 1.0.2, 1.3; NATS binding 1.0.2, 1.3).
 type Mode int
 
 // The modes.
@@ -23,7 +23,7 @@ const (
 // event that r carried before are removed. The body can be sent again after a redirect. It keeps env.Data until the request is sent. The
 // errors are those of Marshal; r is as it was then.
 func SetRequest(r *http.Request, env pulse.Envelope, mode Mode) error {
-	headers, body, err := encodeHTTP(&env, mode)
+	headers, body, err := Encode(&env, mode)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func SetRequest(r *http.Request, env pulse.Envelope, mode Mode) error {
 // WriteResponse answers with env and the status 200. With one of the errors of SetRequest nothing was written; other errors are those of
 // writing the body.
 func WriteResponse(w http.ResponseWriter, env pulse.Envelope, mode Mode) error {
-	headers, body, err := encodeHTTP(&env, mode)
+	headers, body, err := Encode(&env, mode)
 	if err != nil {
 		return err
 	}
@@ -50,8 +50,9 @@ func WriteResponse(w http.ResponseWriter, env pulse.Envelope, mode Mode) error {
 	return err
 }
 
-// encodeHTTP returns the headers and the body of a message. In binary mode the body is env's data.
-func encodeHTTP(env *pulse.Envelope, mode Mode) (headers []Header, body []byte, err error) {
+// Encode returns the headers and the body of a message that carries env, over HTTP or NATS. In binary mode the body is env.Data. The errors
+// are those of Marshal.
+func Encode(env *pulse.Envelope, mode Mode) (headers []Header, body []byte, err error) {
 	switch mode {
 	case Binary:
 		if headers, err = AppendHeaders(nil, env); err != nil {

@@ -10,12 +10,13 @@ import (
 	"github.com/edupulse-live/pulse"
 )
 
-// HeaderReader is the inverse of AppendHeaders: it reads an event in binary mode, first the headers, one by one in any order, then
-// the body. It may be used for one event after another; the zero value is ready.
+// HeaderReader is the inverse of AppendHeaders and Encode: it reads an event, first the headers, one by one in any order, then the
+// body, which in structured mode is all that counts. It may be used for one event after another; the zero value is ready.
 type HeaderReader struct {
-	r   reader
-	buf []byte // the names, and the values in double quotes
-	err error  // the first, for Envelope
+	r          reader
+	buf        []byte // the names, and the values in double quotes
+	err        error  // the first, for Envelope
+	structured bool   // the body is the event in the JSON format
 }
 
 // Set takes in one header. Headers that are no attributes of the event are ignored. What is wrong with one Envelope says.
@@ -25,6 +26,10 @@ func (h *HeaderReader) Set(name, value string) {
 	if !ours {
 		switch {
 		case strings.EqualFold(name, headerContentType):
+			if media, _, _ := strings.Cut(value, ";"); strings.EqualFold(strings.TrimSpace(media), ContentType) {
+				h.structured = true
+				return
+			}
 			attr, encoded = attrDataContentType, false
 		case len(name) > len(headerPrefix) && strings.EqualFold(name[:len(headerPrefix)], headerPrefix):
 			attr = name[len(headerPrefix):]
@@ -105,6 +110,10 @@ func quote(text []byte) []byte {
 // Envelope returns the event with the headers that were set and a body, which it keeps. A body without bytes is the payload null. The
 // errors are those of Unmarshal. The reader is ready for the next event.
 func (h *HeaderReader) Envelope(body []byte) (pulse.Envelope, error) {
+	if h.structured { // what headers say is not for us (NATS binding 1.0.2, 3.2)
+		*h = HeaderReader{buf: h.buf[:0]}
+		return Unmarshal(body)
+	}
 	err := h.finish(body)
 	env := h.r.env
 	*h = HeaderReader{buf: h.buf[:0]}

@@ -170,36 +170,37 @@ func TestHeaderReaderRefuses(t *testing.T) {
 		headers []Header
 		body    string
 	}{
-		"nothing":                {nil, ""},
-		"no id":                  {slices.Delete(headersOf(), 1, 2), ""},
-		"no version":             {slices.Delete(headersOf(), 0, 1), ""},
-		"twice":                  {headersOf("ce-type", "a"), ""},
-		"twice in other case":    {headersOf("CE-Type", "a"), ""},
-		"extension twice":        {headersOf("ce-x", "a", "ce-x", "a"), ""},
-		"types twice":            {headersOf("ce-x", "1", "ce-cetyped", "x", "ce-cetyped", "x"), ""},
-		"type of nothing":        {headersOf("ce-cetyped", "x"), ""},
-		"type of empty text":     {headersOf("ce-x", "", "ce-cetyped", "x"), ""},
-		"types empty":            {headersOf("ce-cetyped", ""), ""},
-		"content type empty":     {headersOf("content-type", ""), ""},
-		"content type in UTF-8":  {headersOf("content-type", "a/json; x=\"ü\""), ""},
-		"charset":                {headersOf("content-type", "a/json; charset=latin1"), ""},
-		"type of text":           {headersOf("ce-x", "one", "ce-cetyped", "x"), ""},
-		"type of quoted text":    {headersOf("ce-x", "%221%22", "ce-cetyped", "x"), ""},
-		"empty":                  {headersOf("ce-subject", ""), ""},
-		"quotes around nothing":  {headersOf("ce-subject", `""`), ""},
-		"no escape":              {headersOf("ce-subject", "50%"), ""},
-		"half an escape":         {headersOf("ce-subject", "%4"), ""},
-		"escape of a control":    {headersOf("ce-subject", "%0A"), ""},
-		"escape of half a rune":  {headersOf("ce-subject", "%C5"), ""},
-		"position":               {headersOf("ce-position", "01"), ""},
-		"dataversion":            {headersOf("ce-dataversion", "x"), ""},
-		"commitment":             {headersOf("ce-commitment", "AAAA"), ""},
-		"time":                   {headersOf("ce-time", "yesterday"), ""},
-		"data as attribute":      {headersOf("ce-data", "1"), ""},
-		"name with a line":       {headersOf("ce-a_b", "1"), ""},
-		"content type":           {headersOf("content-type", "text/plain"), ""},
-		"body no JSON":           {headersOf(), "{"},
-		"structured, not binary": {[]Header{{"content-type", ContentType}}, line("")},
+		"nothing":               {nil, ""},
+		"no id":                 {slices.Delete(headersOf(), 1, 2), ""},
+		"no version":            {slices.Delete(headersOf(), 0, 1), ""},
+		"twice":                 {headersOf("ce-type", "a"), ""},
+		"twice in other case":   {headersOf("CE-Type", "a"), ""},
+		"extension twice":       {headersOf("ce-x", "a", "ce-x", "a"), ""},
+		"types twice":           {headersOf("ce-x", "1", "ce-cetyped", "x", "ce-cetyped", "x"), ""},
+		"type of nothing":       {headersOf("ce-cetyped", "x"), ""},
+		"type of empty text":    {headersOf("ce-x", "", "ce-cetyped", "x"), ""},
+		"types empty":           {headersOf("ce-cetyped", ""), ""},
+		"content type empty":    {headersOf("content-type", ""), ""},
+		"content type in UTF-8": {headersOf("content-type", "a/json; x=\"ü\""), ""},
+		"charset":               {headersOf("content-type", "a/json; charset=latin1"), ""},
+		"type of text":          {headersOf("ce-x", "one", "ce-cetyped", "x"), ""},
+		"type of quoted text":   {headersOf("ce-x", "%221%22", "ce-cetyped", "x"), ""},
+		"empty":                 {headersOf("ce-subject", ""), ""},
+		"quotes around nothing": {headersOf("ce-subject", `""`), ""},
+		"no escape":             {headersOf("ce-subject", "50%"), ""},
+		"half an escape":        {headersOf("ce-subject", "%4"), ""},
+		"escape of a control":   {headersOf("ce-subject", "%0A"), ""},
+		"escape of half a rune": {headersOf("ce-subject", "%C5"), ""},
+		"position":              {headersOf("ce-position", "01"), ""},
+		"dataversion":           {headersOf("ce-dataversion", "x"), ""},
+		"commitment":            {headersOf("ce-commitment", "AAAA"), ""},
+		"time":                  {headersOf("ce-time", "yesterday"), ""},
+		"data as attribute":     {headersOf("ce-data", "1"), ""},
+		"name with a line":      {headersOf("ce-a_b", "1"), ""},
+		"content type":          {headersOf("content-type", "text/plain"), ""},
+		"body no JSON":          {headersOf(), "{"},
+		"structured, no event":  {append(headersOf(), Header{"content-type", ContentType}), "{}"},
+		"a batch":               {[]Header{{"content-type", "application/cloudevents-batch+json"}}, "[]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			env, err := readBackward(tc.headers, []byte(tc.body))
@@ -319,5 +320,32 @@ func TestDocsListHeaders(t *testing.T) {
 		if h.Name != "ce-n" && !strings.Contains(string(docs), "\n| `"+h.Name+"` |") {
 			t.Errorf("docs/nats.md has no row for %s", h.Name)
 		}
+	}
+}
+
+// A message in structured mode is read by the same reader, whatever its headers say beside the content type, and the next one in binary
+// mode is not taken for one.
+func TestStructuredMessages(t *testing.T) {
+	var r HeaderReader
+	for i, mode := range []Mode{Structured, Binary, Structured, Structured, Binary} {
+		env := full()
+		headers, body, err := Encode(&env, mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode == Structured {
+			headers = append(headers, Header{"ce-id", "something else"}, Header{"ce-unfinished", "%"})
+			headers[0].Value = []string{ContentType, "Application/CloudEvents+JSON; charset=utf-8"}[i%2]
+		}
+		for _, h := range headers {
+			r.Set(h.Name, h.Value)
+		}
+		if got, err := r.Envelope(body); err != nil || !reflect.DeepEqual(got, env) {
+			t.Errorf("message %d, error %v, came back as\n     %+v\nwant %+v", i, err, got, env)
+		}
+	}
+	r.Set("content-type", ContentType)
+	if _, err := r.Envelope([]byte(`{"specversion":"1.0"`)); err == nil {
+		t.Error("half a structured event was taken")
 	}
 }

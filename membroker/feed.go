@@ -54,7 +54,7 @@ func (f *Feed) take(ctx context.Context, max int) ([]pulse.Message, <-chan struc
 		max = min(max, f.cfg.Window-len(f.receipts))
 	}
 	var msgs []pulse.Message
-	for len(msgs) < max && f.consumer.active(f) {
+	for len(msgs) < max && f.consumer.feeds[0] == f {
 		m := f.following()
 		if m == nil {
 			break
@@ -92,17 +92,14 @@ func (f *Feed) wants(name string) bool {
 
 // deliver gives the caller a message. The caller holds the lock.
 func (f *Feed) deliver(m *message) pulse.Message {
-	c := f.consumer
 	f.last++
-	msg := pulse.Message{Envelope: copyEnvelope(&m.env), Receipt: f.last, Redelivered: c.came[m.sequence]}
 	f.receipts[f.last] = m.sequence
-	c.came[m.sequence] = true
-	return msg
+	return pulse.Message{Envelope: copyEnvelope(&m.env), Receipt: f.last}
 }
 
-// Ack acknowledges exactly these messages; see pulse.Feed. Acknowledging twice, or what was given back
+// Ack acknowledges exactly the messages with these receipts; see pulse.Feed. Acknowledging twice, or what was given back
 // meanwhile, does nothing.
-func (f *Feed) Ack(ctx context.Context, msgs []pulse.Message) error {
+func (f *Feed) Ack(ctx context.Context, receipts []uint64) error {
 	b := f.broker
 	if err := b.enter(ctx, "ack"); err != nil {
 		return err
@@ -111,14 +108,11 @@ func (f *Feed) Ack(ctx context.Context, msgs []pulse.Message) error {
 	if err := f.usable("ack"); err != nil {
 		return err
 	}
-	for _, msg := range msgs {
-		if msg.Receipt == 0 || msg.Receipt > f.last {
-			return fmt.Errorf("membroker: ack event %s: receipt %d was not given by this feed: %w", msg.ID, msg.Receipt, pulse.ErrInvalid)
+	for _, receipt := range receipts {
+		if receipt == 0 || receipt > f.last {
+			return fmt.Errorf("membroker: ack: receipt %d was not given by this feed: %w", receipt, pulse.ErrInvalid)
 		}
-		if sequence, open := f.receipts[msg.Receipt]; open {
-			delete(f.consumer.came, sequence)
-			delete(f.receipts, msg.Receipt)
-		}
+		delete(f.receipts, receipt)
 	}
 	b.wake()
 	return nil

@@ -25,16 +25,15 @@ func (b *Broker) Source(destination string) *Source {
 // consumer is what the broker keeps of one subscription of a stream: which messages it has still to get. What was delivered
 // and not acknowledged is with the feeds.
 type consumer struct {
-	start pulse.Position  // messages of positions before it are not delivered
-	next  uint64          // the first message never looked at
-	again []uint64        // given back, to be delivered again, in order
-	came  map[uint64]bool // delivered before, and not acknowledged
-	feeds []*Feed         // open, in the order in which they were opened
-	gone  bool            // wiped
+	start pulse.Position // messages of positions before it are not delivered
+	next  uint64         // the first message never looked at
+	again []uint64       // given back, to be delivered again, in order
+	feeds []*Feed        // open, in the order in which they were opened: the first gets all messages until it is closed
+	gone  bool           // wiped
 }
 
-// Open starts reading for a subscription; see pulse.Source. Feeds of one subscription share its messages; with
-// Ordered all of them go to the one that was opened first, until it is closed.
+// Open starts reading for a subscription; see pulse.Source. Of several open feeds of one subscription the first gets all
+// messages until it is closed.
 func (s *Source) Open(ctx context.Context, cfg pulse.FeedConfig) (pulse.Feed, error) {
 	b := s.broker
 	if cfg.Subscription == "" {
@@ -47,10 +46,7 @@ func (s *Source) Open(ctx context.Context, cfg pulse.FeedConfig) (pulse.Feed, er
 	st := b.stream(s.destination)
 	c := st.consumers[cfg.Subscription]
 	if c == nil {
-		c = &consumer{start: cfg.Start, next: 1, came: make(map[uint64]bool)}
-		if cfg.Start == pulse.Now {
-			c.next = st.last() + 1
-		}
+		c = &consumer{start: cfg.Start, next: 1}
 		st.consumers[cfg.Subscription] = c
 	}
 	cfg.Names = slices.Clone(cfg.Names)
@@ -63,25 +59,7 @@ func (s *Source) Open(ctx context.Context, cfg pulse.FeedConfig) (pulse.Feed, er
 func (c *consumer) truncate(last uint64) {
 	c.next = min(c.next, last+1)
 	c.again = slices.DeleteFunc(c.again, func(sequence uint64) bool { return sequence > last })
-	maps.DeleteFunc(c.came, func(sequence uint64, _ bool) bool { return sequence > last })
 	for _, f := range c.feeds {
 		maps.DeleteFunc(f.receipts, func(_, sequence uint64) bool { return sequence > last })
 	}
-}
-
-// active is the feed that gets the messages of an ordered subscription. The caller holds the broker's lock.
-func (c *consumer) active(f *Feed) bool { return !f.cfg.Ordered || c.feeds[0] == f }
-
-// First returns the position of the oldest message.
-func (s *Source) First(ctx context.Context) (pulse.Position, error) {
-	if err := s.broker.enter(ctx, "first"); err != nil {
-		return 0, err
-	}
-	defer s.broker.mu.Unlock()
-	for _, m := range s.broker.stream(s.destination).messages {
-		if !m.expired {
-			return m.env.Position, nil
-		}
-	}
-	return 0, nil
 }

@@ -32,6 +32,7 @@ func (s *Store) advance(ctx context.Context, lease pulse.Lease, p pulse.Progress
 	}
 	if p.Cursor.Position != 0 {
 		sub.cursor = p.Cursor
+		sub.forget()
 	}
 	for _, row := range p.Put {
 		row.Subscription = lease.Name
@@ -116,6 +117,7 @@ func (s *Store) settle(ctx context.Context, q pulse.DeliveryQuery, a pulse.Settl
 	}
 	for sub := range touched {
 		sub.revision++
+		sub.forget()
 		sub.prune()
 	}
 	return len(dead), nil
@@ -131,6 +133,18 @@ func (sub *subscription) settle(row pulse.DeliveryState, a pulse.Settlement, now
 		row.Lane = ""
 		sub.rows[row.Position] = row
 	case pulse.SettleDrop:
-		delete(sub.rows, row.Position)
+		sub.rows[row.Position] = pulse.DeliveryState{
+			Subscription: row.Subscription, Position: row.Position, Status: pulse.StatusDropped,
+			Name: row.Name, Key: row.Key, Attempt: row.Attempt, FailedAt: row.FailedAt,
+		}
+	}
+}
+
+// forget removes what was dropped and the cursor has passed: it does not come again.
+func (sub *subscription) forget() {
+	for p, row := range sub.rows {
+		if row.Status == pulse.StatusDropped && p <= sub.cursor.Position {
+			delete(sub.rows, p)
+		}
 	}
 }

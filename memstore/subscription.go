@@ -91,6 +91,10 @@ func (s *Store) control(ctx context.Context, name string, c pulse.Control) error
 	if err != nil {
 		return err
 	}
+	if c.Seen != nil && *c.Seen != sub.revision {
+		return fmt.Errorf("memstore: control %s: it was changed since revision %d: look at it again: %w", name, *c.Seen, pulse.ErrFenced)
+	}
+	c.Seen = nil
 	switch {
 	case c.Pause != nil && c == (pulse.Control{Pause: c.Pause}):
 		sub.pausedUntil, sub.pauseReason = keep(c.Pause.Until), c.Pause.Reason
@@ -107,7 +111,7 @@ func (s *Store) control(ctx context.Context, name string, c pulse.Control) error
 	case c == (pulse.Control{Drop: true}):
 		delete(s.subs, name)
 	default:
-		return fmt.Errorf("memstore: control %s: set exactly one field: %w", name, pulse.ErrInvalid)
+		return fmt.Errorf("memstore: control %s: set exactly one of Pause, Resume, Replay and Drop: %w", name, pulse.ErrInvalid)
 	}
 	sub.revision++
 	return nil

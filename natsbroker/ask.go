@@ -17,14 +17,18 @@ import (
 const (
 	callTimeout = 10 * time.Second // how long one question to the server may take
 	firstWait   = time.Second      // before it is asked again, longer each time
+	clusterWait = firstWait / 4    // likewise in a cluster, where a question may find no leader
 	askPause    = 100 * time.Millisecond
-	leaderWait  = time.Second // for an answer, before a look at who leads
 )
 
 // ask asks the server, again when no answer comes: while a cluster elects a leader nobody hears a question. What is asked must not
 // mind to be asked twice. When the server says that the user has not the right to ask, that is the error, at once.
 func ask[T any](ctx context.Context, b *Broker, question func(ctx context.Context) (T, error)) (answer T, err error) {
-	for wait := firstWait; ; {
+	wait := firstWait
+	if b.opts.Replicas > 1 {
+		wait = clusterWait
+	}
+	for {
 		try, cancel := context.WithCancelCause(ctx)
 		forget := b.waiting.add(cancel)
 		timed, stop := context.WithTimeout(try, wait)
@@ -42,6 +46,7 @@ func ask[T any](ctx context.Context, b *Broker, question func(ctx context.Contex
 			sleep(ctx, askPause)
 		case errors.Is(err, context.DeadlineExceeded):
 			wait += wait / 2 // the way there and back may be long
+			b.awaitLeader(ctx)
 		default:
 			return answer, err
 		}
@@ -109,59 +114,44 @@ func (w *waiters) endAll(err error) {
 	}
 }
 
+// lackError is a right that the user lacks.
+type lackError struct {
+	user   string // may be ""
+	right  string // "publish" or "subscribe"
+	events string // the subjects of events, when it is one of these that is refused
+	err    error  // what the server says, which names the subject
+}
+
+func (e *lackError) Error() string {
+	text := "the user " + e.user
+	if e.user == "" {
+		text = "the user"
+	}
+	text = fmt.Sprintf("%s lacks a right to %s: %v: grant it in the server's configuration", text, e.right, e.err)
+	if e.events != "" {
+		text += `, best for "` + e.events + `": until then nothing more is published, so that the order holds, and waits in the log`
+	}
+	return text
+}
+
+func (e *lackError) Unwrap() error { return e.err }
+
+func lacks(err error) bool {
+	_, is := errors.AsType[*lackError](err)
+	return is
+}
+
 // refused takes what the server says about missing rights: about events of ours it is for publishers, all else is for who asks and reads.
 func (b *Broker) refused(err error) {
-	why := fmt.Errorf("%w: the user lacks a right: %w: grant it in the server's configuration", pulse.ErrBroker, err)
+	lack := &lackError{user: b.opts.Auth.User, right: "publish", err: err}
+	if strings.Contains(err.Error(), "for Subscription to ") {
+		lack.right = "subscribe"
+	}
+	who := &b.waiting
 	if strings.Contains(err.Error(), `Publish to "`+b.opts.Prefix+".") {
-		b.publishing.endAll(why)
-	} else {
-		b.waiting.endAll(why)
+		lack.events, who = b.opts.Prefix+".>", &b.publishing
 	}
-}
-
-// errLeader is why answers do not come.
-var errLeader = errors.New("another server leads the stream now, and the one before did not answer")
-
-// awaiting is the context for the answers of one batch. It ends, and its cause says why, when the server refuses to take an event, and
-// when the server that led the stream is lost in a cluster and another one leads it: it does not answer for the one before.
-func (b *Broker) awaiting(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, stop := context.WithTimeout(ctx, answerWait)
-	ctx, cancel := context.WithCancelCause(ctx)
-	forget := b.publishing.add(cancel)
-	watched := func() {}
-	if b.opts.Replicas > 1 {
-		watched = b.watchLeader(ctx, cancel)
-	}
-	return ctx, func() {
-		forget()
-		cancel(nil)
-		watched()
-		stop()
-	}
-}
-
-// watchLeader ends ctx when the stream's leader changes while answers take long. The returned function waits for its end, which is at
-// once when ctx has ended.
-func (b *Broker) watchLeader(ctx context.Context, cancel context.CancelCauseFunc) (wait func()) {
-	done := make(chan struct{})
-	timer := time.AfterFunc(leaderWait, func() {
-		defer close(done)
-		led, _ := b.leader.Load().(string)
-		for ; ctx.Err() == nil; sleep(ctx, leaderWait) {
-			s, err := b.stream(ctx)
-			if err != nil || s.CachedInfo().Cluster == nil {
-				continue
-			}
-			if leader := s.CachedInfo().Cluster.Leader; leader != "" && leader != led {
-				cancel(fmt.Errorf("%w: %w", pulse.ErrBroker, errLeader))
-			}
-		}
-	})
-	return func() {
-		if !timer.Stop() {
-			<-done
-		}
-	}
+	who.endAll(fmt.Errorf("%w: %w", pulse.ErrBroker, lack))
 }
 
 // failed wraps what the client says.
@@ -179,7 +169,7 @@ func advice(err error) string {
 		return "the server does not let this user in: check Auth: "
 	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected):
 		return "there is no connection, it is being made again: "
-	case errors.Is(err, nats.ErrSecureConnRequired), strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "x509: "):
+	case errors.Is(err, nats.ErrSecureConnRequired), strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "tls error"), strings.Contains(err.Error(), "x509: "):
 		return "the two do not agree about certificates: check TLS: "
 	case errors.Is(err, nats.ErrNoServers):
 		return "nobody listens there: check the address, and that the server runs: "

@@ -84,7 +84,7 @@ func TestCredentials(t *testing.T) {
 			}
 			defer b.Close()
 			publish(t, b.Publisher(), events(1, 20))
-			expect(t, open(t, b, pulse.FeedConfig{Ordered: true}), through(1, 20)...)
+			expect(t, open(t, b, pulse.FeedConfig{}), through(1, 20)...)
 			wrong, err := natsbroker.Connect(t.Context(), s.ClientURL(), &l.wrong)
 			if err == nil {
 				wrong.Close()
@@ -181,8 +181,8 @@ func TestMissingRights(t *testing.T) {
 		}},
 		"to acknowledge": {publish: "$JS.ACK.>", try: func(t *testing.T, b *natsbroker.Broker) error {
 			publish(t, b.Publisher(), events(1, 10))
-			f := open(t, b, pulse.FeedConfig{Ordered: true})
-			if err := f.Ack(t.Context(), take(t, f, 10)); err != nil {
+			f := open(t, b, pulse.FeedConfig{})
+			if err := f.Ack(t.Context(), receipts(take(t, f, 10))); err != nil {
 				return err
 			}
 			_, err := f.Fetch(t.Context(), 10)
@@ -219,7 +219,7 @@ func empty(s string) bool { return s == "" }
 
 // openOnce opens a feed and fetches from it.
 func openOnce(t *testing.T, b *natsbroker.Broker) error {
-	f, err := b.Source().Open(t.Context(), pulse.FeedConfig{Subscription: "mailer", Ordered: true})
+	f, err := b.Source().Open(t.Context(), pulse.FeedConfig{Subscription: "mailer"})
 	if err != nil {
 		return err
 	}

@@ -137,40 +137,36 @@ func (l *loop) publish(b *testing.B) {
 }
 
 func BenchmarkFetch(b *testing.B) {
-	for _, ordered := range []bool{true, false} {
-		b.Run(fmt.Sprintf("ordered=%t", ordered), func(b *testing.B) {
-			broker := embed(b, b.TempDir(), natsbroker.Options{})
-			p := broker.Publisher()
-			for done := 0; done < b.N; done += 1000 {
-				p.PublishBatch(b.Context(), events(done+1, min(1000, b.N-done)))
-			}
-			f, err := broker.Source().Open(b.Context(), pulse.FeedConfig{Subscription: "mailer", Ordered: ordered, Window: 2048})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer f.Close()
-			b.ReportAllocs()
-			b.ResetTimer()
-			for done := 0; done < b.N; {
-				msgs, err := f.Fetch(b.Context(), 512)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if err := f.Ack(b.Context(), msgs); err != nil {
-					b.Fatal(err)
-				}
-				done += len(msgs)
-			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
-		})
+	broker := embed(b, b.TempDir(), natsbroker.Options{})
+	p := broker.Publisher()
+	for done := 0; done < b.N; done += 1000 {
+		p.PublishBatch(b.Context(), events(done+1, min(1000, b.N-done)))
 	}
+	f, err := broker.Source().Open(b.Context(), pulse.FeedConfig{Subscription: "mailer", Window: 2048})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for done := 0; done < b.N; {
+		msgs, err := f.Fetch(b.Context(), 512)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := f.Ack(b.Context(), receipts(msgs)); err != nil {
+			b.Fatal(err)
+		}
+		done += len(msgs)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
 }
 
 // BenchmarkLatency is the way of one message there and back: published, synced, fetched, acknowledged.
 func BenchmarkLatency(b *testing.B) {
 	broker := embed(b, b.TempDir(), natsbroker.Options{})
 	p := broker.Publisher()
-	f, err := broker.Source().Open(b.Context(), pulse.FeedConfig{Subscription: "mailer", Ordered: true})
+	f, err := broker.Source().Open(b.Context(), pulse.FeedConfig{Subscription: "mailer"})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -183,7 +179,7 @@ func BenchmarkLatency(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := f.Ack(b.Context(), msgs); err != nil {
+		if err := f.Ack(b.Context(), receipts(msgs)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -21,12 +21,15 @@ const (
 	metaFrom  = "pulse-from"  // the sequence number it begins with
 )
 
-// How long the server waits for an acknowledgement. The feed says in half that time that it still has the message, so what is
-// delivered again is that of processes that are gone. An ordered subscription does not wait for it.
-const (
-	ackWait        = 10 * time.Second
-	ackWaitOrdered = 30 * time.Second
-)
+// ackWait is how long the server waits for an acknowledgement. The feed says in half that time that it still has the message. What a
+// process had that is gone does not wait for it: the next feed takes over at once.
+const ackWait = 30 * time.Second
+
+// leastInactive is how long a subscription is remembered at least.
+const leastInactive = time.Hour
+
+// lookWait is how long the consumer before may take to answer.
+const lookWait = 3 * time.Second
 
 // start begins to deliver.
 func (f *Feed) start(ctx context.Context) error {
@@ -39,12 +42,7 @@ func (f *Feed) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	f.made = info.Created
-	if f.cfg.Ordered {
-		err = f.takeOver(ctx, info)
-	} else {
-		err = f.share(ctx, info)
-	}
-	if err != nil {
+	if err := f.takeOver(ctx, info); err != nil {
 		return err
 	}
 	f.seen = f.delivered
@@ -66,49 +64,74 @@ func (f *Feed) start(ctx context.Context) error {
 // consumerName is the name of the subscription's consumer: names of events have dots, names of consumers must not.
 func consumerName(subscription string) string { return strings.ReplaceAll(subscription, ".", "=") }
 
-// An ordered subscription has a new consumer each time it is taken over, named with a generation behind the name: the pulls of
-// whoever had it before find nobody.
+// A subscription has a new consumer each time it is taken over, named with a generation behind the name: the pulls of whoever had
+// it before find nobody.
 const generationMark = "@"
 
 func generationName(subscription string, generation int) string {
 	return consumerName(subscription) + generationMark + strconv.Itoa(generation)
 }
 
-// generations are those of a subscription that have a consumer, in order.
-func (b *Broker) generations(ctx context.Context, subscription string) ([]int, error) {
+// readGeneration reads the name of a consumer. ok is false when it is none of ours.
+func readGeneration(name string) (consumer string, generation int, ok bool) {
+	consumer, text, _ := strings.Cut(name, generationMark)
+	generation, err := strconv.Atoi(text)
+	return consumer, generation, err == nil
+}
+
+// consumers are the names of all consumers of the stream.
+func (b *Broker) consumers(ctx context.Context) ([]string, error) {
 	s, err := b.stream(ctx)
 	if err != nil {
 		return nil, err
 	}
-	found, err := certain(ctx, b, func(ctx context.Context) (found []int, err error) {
+	return certain(ctx, b, func(ctx context.Context) (all []string, err error) {
 		names := s.ConsumerNames(ctx)
 		for name := range names.Name() {
-			mine, generation, _ := strings.Cut(name, generationMark)
-			if n, err := strconv.Atoi(generation); err == nil && mine == consumerName(subscription) {
-				found = append(found, n)
-			}
+			all = append(all, name)
 		}
-		return found, names.Err()
+		return all, names.Err()
 	})
+}
+
+// generations are those of a subscription that have a consumer, in order.
+func (b *Broker) generations(ctx context.Context, subscription string) (found []int, err error) {
+	names, err := b.consumers(ctx)
+	for _, name := range names {
+		if consumer, generation, ok := readGeneration(name); ok && consumer == consumerName(subscription) {
+			found = append(found, generation)
+		}
+	}
 	slices.Sort(found)
 	return found, err
 }
 
+func (b *Broker) deleteGenerations(ctx context.Context, subscription string, generations []int) error {
+	for _, generation := range generations {
+		_, err := ask(ctx, b, func(ctx context.Context) (_ struct{}, err error) {
+			return struct{}{}, b.js.DeleteConsumer(ctx, b.opts.Stream, generationName(subscription, generation))
+		})
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
 // config is the consumer of a feed that is new.
 func (f *Feed) config(start pulse.Position, from uint64) jetstream.ConsumerConfig {
-	wait := ackWait
-	if f.cfg.Ordered {
-		wait = ackWaitOrdered
-	}
 	return jetstream.ConsumerConfig{
-		Durable:        f.consumer,
-		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:    from,
-		AckPolicy:      jetstream.AckExplicitPolicy,
-		AckWait:        wait,
-		MaxDeliver:     -1,
-		MaxAckPending:  -1, // each feed keeps to its window by itself
-		FilterSubjects: f.broker.filters(f.cfg.Names),
+		Durable:       f.consumer,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:   from,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       ackWait,
+		MaxDeliver:    -1,
+		MaxAckPending: -1, // each feed keeps to its window by itself
+
+		// A subscription that was dropped, or is away for longer than messages are kept, is forgotten: it takes from the log what it missed.
+		InactiveThreshold: max(f.broker.opts.MaxAge, leastInactive),
+		FilterSubjects:    f.broker.filters(f.cfg.Names),
 		Metadata: map[string]string{
 			metaStart: strconv.FormatInt(int64(start), 10),
 			metaFrom:  strconv.FormatUint(from, 10),
@@ -137,7 +160,7 @@ func (f *Feed) fresh(ctx context.Context, info *jetstream.StreamInfo) (start pul
 	return max(f.cfg.Start, 0), from, err
 }
 
-// takeOver makes the consumer of an ordered subscription anew, after what was acknowledged. So what was delivered and not
+// takeOver makes the consumer of the subscription anew, after what was acknowledged. So what was delivered and not
 // acknowledged comes at once and in order, and a feed elsewhere gets nothing more.
 func (f *Feed) takeOver(ctx context.Context, info *jetstream.StreamInfo) error {
 	b := f.broker
@@ -149,6 +172,9 @@ func (f *Feed) takeOver(ctx context.Context, info *jetstream.StreamInfo) error {
 	if n := len(generations); n > 0 {
 		generation = generations[n-1] + 1
 		start, from, err = f.inherit(ctx, generations[n-1])
+		if f.broker.mute(ctx, err) {
+			start, from, err = f.fresh(ctx, info)
+		}
 	} else {
 		start, from, err = f.fresh(ctx, info)
 	}
@@ -160,26 +186,30 @@ func (f *Feed) takeOver(ctx context.Context, info *jetstream.StreamInfo) error {
 	if err = f.create(ctx, start, from); err != nil {
 		return err
 	}
-	for _, old := range generations {
-		_, err := ask(ctx, b, func(ctx context.Context) (_ struct{}, err error) {
-			return struct{}{}, b.js.DeleteConsumer(ctx, b.opts.Stream, generationName(f.cfg.Subscription, old))
-		})
-		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return err
-		}
+	deleting, cancel := context.WithTimeout(ctx, lookWait)
+	defer cancel()
+	if err := b.deleteGenerations(deleting, f.cfg.Subscription, generations); err != nil && !b.mute(ctx, err) {
+		return err
 	}
 	return nil
 }
 
+// mute tells that nobody answers for the consumer before: in a cluster one may be left without a leader. The feed does without it, begins
+// with what it was told to, and leaves it to the next one, or to time, to remove it.
+func (b *Broker) mute(ctx context.Context, err error) bool {
+	return b.opts.Replicas > 1 && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded)
+}
+
 // inherit finds where the consumer of a generation has come to.
 func (f *Feed) inherit(ctx context.Context, generation int) (start pulse.Position, from uint64, err error) {
-	old, err := f.broker.look(ctx, generationName(f.cfg.Subscription, generation))
+	looking, cancel := context.WithTimeout(ctx, lookWait)
+	defer cancel()
+	old, err := f.broker.look(looking, generationName(f.cfg.Subscription, generation))
 	if err != nil {
 		return 0, 0, err
 	}
 	start, from = remembered(old)
 	from = max(from, old.AckFloor.Stream+1)
-	f.before = old.Delivered.Stream
 	if _, ended, _ := f.broker.turn(f); ended != nil && ended.stream.Equal(f.made) {
 		same, err := f.broker.stillHas(ctx, ended)
 		if err != nil {
@@ -201,38 +231,6 @@ func (b *Broker) stillHas(ctx context.Context, ended *progress) (bool, error) {
 		return false, nil
 	}
 	return err == nil && m.Sequence == ended.delivered && uint64(m.Time.UnixNano()) == ended.at, err
-}
-
-// share makes the consumer of an unordered subscription if it is not there.
-func (f *Feed) share(ctx context.Context, info *jetstream.StreamInfo) error {
-	b := f.broker
-	f.consumer = consumerName(f.cfg.Subscription)
-	for {
-		old, err := b.look(ctx, f.consumer)
-		if err == nil {
-			f.first, _ = remembered(old)
-			f.delivered = old.Delivered.Stream
-			if filters := b.filters(f.cfg.Names); !slices.Equal(old.Config.FilterSubjects, filters) {
-				old.Config.FilterSubjects = filters
-				_, err = ask(ctx, b, func(ctx context.Context) (jetstream.Consumer, error) {
-					return b.js.UpdateConsumer(ctx, b.opts.Stream, old.Config)
-				})
-			}
-			return err
-		}
-		if !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return err
-		}
-		start, from, err := f.fresh(ctx, info)
-		if err != nil {
-			return err
-		}
-		f.first, f.delivered = start, from-1
-		err = f.create(ctx, start, from)
-		if !errors.Is(err, jetstream.ErrConsumerExists) {
-			return err
-		}
-	}
 }
 
 // look returns what the server knows of a consumer.

@@ -54,7 +54,8 @@ func Embed(ctx context.Context, dir string, o *Options) (*Broker, error) {
 		return nil, fmt.Errorf("natsbroker: embed in %s: %w: the server did not start: see the log", dir, pulse.ErrBroker)
 	}
 	opts.TLS = nil
-	b := &Broker{opts: opts, server: srv, unlock: unlock, free: freeDisk(dir) / 4 * 3}
+	b := newBroker(opts)
+	b.server, b.unlock, b.free = srv, unlock, freeDisk(dir)/4*3
 	return b.connect(ctx, srv.ClientURL())
 }
 

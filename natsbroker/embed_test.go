@@ -53,41 +53,33 @@ func TestEmbedFindsItsPortTaken(t *testing.T) {
 
 func TestEmbedKeepsEverything(t *testing.T) {
 	t.Parallel()
-	for _, ordered := range []bool{true, false} {
-		dir := t.TempDir()
-		first, err := natsbroker.Embed(t.Context(), dir, &natsbroker.Options{Log: quiet})
-		if err != nil {
-			t.Fatal(err)
-		}
-		envs := events(1, 50)
-		publish(t, first.Publisher(), envs)
-		f, err := first.Source().Open(t.Context(), pulse.FeedConfig{Subscription: "mailer", Ordered: ordered})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Ack(t.Context(), take(t, f, 30)); err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(f.Close(), first.Close()); err != nil {
-			t.Fatal(err)
-		}
-		b := embed(t, dir, natsbroker.Options{})
-		last, ok, err := b.Publisher().Last(t.Context())
-		if err != nil || !ok || last.Position != 50 || last.Commitment != envs[49].Commitment {
-			t.Errorf("Last is %+v, %v, %v", last, ok, err)
-		}
-		if at, err := b.Source().First(t.Context()); err != nil || at != 1 {
-			t.Errorf("First is %d, %v", at, err)
-		}
-		msgs := take(t, open(t, b, pulse.FeedConfig{Ordered: ordered}), 20)
-		if !ordered {
-			slices.SortFunc(msgs, func(a, b pulse.Message) int { return int(a.Position - b.Position) })
-		}
-		if got := positions(msgs); !slices.Equal(got, through(31, 50)) {
-			t.Errorf("ordered %v: %v came, want 31 to 50", ordered, got)
-		}
-		publish(t, b.Publisher(), events(51, 1))
+	dir := t.TempDir()
+	first, err := natsbroker.Embed(t.Context(), dir, &natsbroker.Options{Log: quiet})
+	if err != nil {
+		t.Fatal(err)
 	}
+	envs := events(1, 50)
+	publish(t, first.Publisher(), envs)
+	f, err := first.Source().Open(t.Context(), pulse.FeedConfig{Subscription: "mailer"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Ack(t.Context(), receipts(take(t, f, 30))); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Close(), first.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b := embed(t, dir, natsbroker.Options{})
+	last, ok, err := b.Publisher().Last(t.Context())
+	if err != nil || !ok || last.Position != 50 || last.Commitment != envs[49].Commitment {
+		t.Errorf("Last is %+v, %v, %v", last, ok, err)
+	}
+	msgs := take(t, open(t, b, pulse.FeedConfig{}), 20)
+	if got := positions(msgs); !slices.Equal(got, through(31, 50)) {
+		t.Errorf("%v came, want 31 to 50", got)
+	}
+	publish(t, b.Publisher(), events(51, 1))
 }
 
 func TestInvalidOptions(t *testing.T) {

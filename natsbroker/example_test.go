@@ -27,7 +27,7 @@ func ExampleEmbed() {
 	for _, r := range broker.Publisher().PublishBatch(ctx, events(1, 2)) {
 		fmt.Println(r.Outcome == pulse.Acked, r.Sequence)
 	}
-	feed, err := broker.Source().Open(ctx, pulse.FeedConfig{Subscription: "mailer", Start: pulse.Beginning, Ordered: true})
+	feed, err := broker.Source().Open(ctx, pulse.FeedConfig{Subscription: "mailer", Start: pulse.Beginning})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func ExampleEmbed() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(msgs[0].Name, msgs[0].Position, feed.Ack(ctx, msgs))
+	fmt.Println(msgs[0].Name, msgs[0].Position, feed.Ack(ctx, []uint64{msgs[0].Receipt}))
 	// Output:
 	// true 1
 	// true 2

@@ -35,7 +35,6 @@ type Feed struct {
 	cut      <-chan struct{} // closed when the connection is lost
 	made     time.Time       // when the stream was
 	first    pulse.Position  // messages of positions before it are not delivered
-	before   uint64          // messages up to this sequence number were delivered before
 	ended    *progress       // of the feed before this one
 
 	wake   chan struct{} // has room for one
@@ -111,7 +110,7 @@ func (f *Feed) Fetch(ctx context.Context, max int) ([]pulse.Message, error) {
 	}
 }
 
-// activate starts an ordered feed when it is its turn. Until then it returns the channel to wait for.
+// activate starts the feed when it is its turn. Until then it returns the channel to wait for.
 func (f *Feed) activate(ctx context.Context) (changed <-chan struct{}, err error) {
 	f.mu.Lock()
 	started, closed := f.sub != nil, f.closed
@@ -203,7 +202,7 @@ func (f *Feed) accept(a *arrival) (msg pulse.Message, ok bool) {
 	f.receipt++
 	d := a.delivery
 	f.open[f.receipt] = &d
-	return pulse.Message{Envelope: env, Receipt: f.receipt, Redelivered: a.times > 1 || a.seq <= f.before}, true
+	return pulse.Message{Envelope: env, Receipt: f.receipt}, true
 }
 
 func (f *Feed) wants(name string) bool {

@@ -147,6 +147,22 @@ func nothing(t testing.TB, f pulse.Feed, wait time.Duration) {
 	}
 }
 
+func receipts(msgs []pulse.Message) []uint64 {
+	rs := make([]uint64, len(msgs))
+	for i := range msgs {
+		rs[i] = msgs[i].Receipt
+	}
+	return rs
+}
+
+// first is the position of the oldest message.
+func first(t testing.TB, b *natsbroker.Broker) pulse.Position {
+	t.Helper()
+	f := open(t, b, pulse.FeedConfig{Subscription: "first"})
+	defer f.Close()
+	return take(t, f, 1)[0].Position
+}
+
 func positions(msgs []pulse.Message) []pulse.Position {
 	var ps []pulse.Position
 	for i := range msgs {
@@ -162,7 +178,7 @@ func expect(t testing.TB, f pulse.Feed, want ...pulse.Position) {
 	if got := positions(msgs); !slices.Equal(got, want) {
 		t.Fatalf("%v came, want %v", got, want)
 	}
-	if err := f.Ack(t.Context(), msgs); err != nil {
+	if err := f.Ack(t.Context(), receipts(msgs)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -179,7 +195,7 @@ func through(first, last pulse.Position) []pulse.Position {
 // stored fails the test unless the stream has exactly the positions, in this order.
 func stored(t testing.TB, b *natsbroker.Broker, want ...pulse.Position) {
 	t.Helper()
-	f, err := b.Source().Open(t.Context(), pulse.FeedConfig{Subscription: "stored", Start: pulse.Beginning, Ordered: true, Window: 10_000})
+	f, err := b.Source().Open(t.Context(), pulse.FeedConfig{Subscription: "stored", Start: pulse.Beginning, Window: 10_000})
 	if err != nil {
 		t.Fatal(err)
 	}

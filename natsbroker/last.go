@@ -48,23 +48,37 @@ func (p *Publisher) sync(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	last, high, blind, id := info.State.LastSeq, pulse.Cursor{}, false, ""
+	end, err := p.broker.endOf(ctx, info)
+	if err != nil {
+		return fmt.Errorf("read the last message: %w", err)
+	}
+	p.resolve(end.seq, end.id)
+	p.synced, p.last, p.high, p.blind = true, end.seq, end.high, end.blind
+	return nil
+}
+
+// end is the last message of a stream.
+type end struct {
+	seq   uint64 // 0 when there never was one
+	id    string // of its event
+	high  pulse.Cursor
+	blind bool // it does not tell high: it has expired, or is another's
+}
+
+func (b *Broker) endOf(ctx context.Context, info *jetstream.StreamInfo) (end, error) {
+	last := info.State.LastSeq
 	switch {
 	case last == 0:
+		return end{}, nil
 	case info.State.Msgs == 0:
-		blind = true
-	default:
-		m, err := p.broker.message(ctx, last)
-		if err != nil {
-			return fmt.Errorf("read the last message: %w", err)
-		}
-		var ok bool
-		high, ok = highOf(m.Header)
-		id, blind = m.Header.Get("ce-id"), !ok
+		return end{seq: last, blind: true}, nil
 	}
-	p.resolve(last, id)
-	p.synced, p.last, p.high, p.blind = true, last, high, blind
-	return nil
+	m, err := b.message(ctx, last)
+	if err != nil {
+		return end{}, err
+	}
+	high, ok := highOf(m.Header)
+	return end{seq: last, id: m.Header.Get("ce-id"), high: high, blind: !ok}, nil
 }
 
 // resolve sees which of the messages sent are there, when the stream ends at last with the message id.

@@ -13,11 +13,12 @@
 //   - The embedded server syncs before it answers. An external one does when it is configured so; otherwise it can lose what it has
 //     acknowledged when it loses power. Last tells.
 //   - A full stream refuses new messages and keeps the old ones.
+//   - In a cluster that loses the stream's leader, who publishes waits for the next one and goes on as soon as it leads, up to 15 seconds.
 //
 // # What does not
 //
-// The feed of an ordered subscription that went without Close, with its process, may deliver again what was acknowledged behind the
-// oldest message that was not.
+// The feed that follows one that went without Close, with its process, may deliver again what was acknowledged behind the oldest message
+// that was not.
 package natsbroker
 
 import (
@@ -134,13 +135,16 @@ func Connect(ctx context.Context, url string, o *Options) (*Broker, error) {
 	if opts.Listen != "" {
 		return nil, fmt.Errorf("natsbroker: %w: Listen is for Embed: this is a connection to another server", pulse.ErrInvalid)
 	}
-	b := &Broker{opts: opts, unlock: func() {}}
-	return b.connect(ctx, url)
+	return newBroker(opts).connect(ctx, url)
+}
+
+// newBroker is a Broker without a connection.
+func newBroker(opts Options) *Broker {
+	return &Broker{opts: opts, unlock: func() {}, cut: make(chan struct{}), slots: make(map[string]*slot)}
 }
 
 // connect makes b ready, or ends with an error all that belongs to it.
 func (b *Broker) connect(ctx context.Context, url string) (*Broker, error) {
-	b.cut, b.slots = make(chan struct{}), make(map[string]*slot)
 	err := b.dial(ctx, url)
 	if err == nil {
 		err = b.setUp(ctx)

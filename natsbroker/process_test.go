@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -29,7 +30,8 @@ type process struct {
 	Routes       []int // ports of the cluster, its own first; none for a server that is alone
 	ClusterRoute int
 
-	cmd *exec.Cmd
+	cmd   *exec.Cmd
+	stdin io.Writer
 }
 
 func TestMain(m *testing.M) {
@@ -67,6 +69,10 @@ func serve(spec string) error {
 	s.Start()
 	fmt.Println("started")
 	_, err = bufio.NewReader(os.Stdin).ReadString('\n')
+	if err == nil { // as it does when it gets a SIGTERM
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
 	return err
 }
 
@@ -80,7 +86,7 @@ func (p *process) start(t testing.TB) {
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(os.Environ(), envProcess+"="+string(spec))
 	p.cmd.Stderr = t.Output()
-	if _, err := p.cmd.StdinPipe(); err != nil {
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	out, err := p.cmd.StdoutPipe()
@@ -102,6 +108,13 @@ func (p *process) kill() {
 		return
 	}
 	p.cmd.Process.Kill()
+	p.cmd.Wait()
+	p.cmd = nil
+}
+
+// stop ends the process as its operator would.
+func (p *process) stop() {
+	fmt.Fprintln(p.stdin)
 	p.cmd.Wait()
 	p.cmd = nil
 }

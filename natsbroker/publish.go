@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,9 @@ const answerWait = 15 * time.Second
 
 // errNoStream is that nobody listens where the stream should.
 var errNoStream = errors.New("nobody takes messages for the stream: it is gone, or JetStream is not running")
+
+// errCut is that nothing is known of what was on its way.
+var errCut = errors.New("the connection was lost before the answer")
 
 // listen makes ready to receive answers.
 func (b *Broker) listen() (*answers, error) {
@@ -70,7 +74,7 @@ func (p *Publisher) publish(ctx context.Context, envs []pulse.Envelope, results 
 	p.answers.next()
 	p.synced, p.sent, p.stored = false, p.sent[:0], 0
 	way := p.plain
-	if len(envs) >= p.atomicFrom() {
+	if len(envs) >= p.atomicFrom() && !p.oneByOne {
 		way = p.batches
 	}
 	before := p.last
@@ -79,11 +83,18 @@ func (p *Publisher) publish(ctx context.Context, envs []pulse.Envelope, results 
 		results[i] = pulse.Result{Outcome: pulse.Acked, Sequence: before + uint64(i) + 1}
 	}
 	p.sent = p.sent[:copy(p.sent, p.sent[p.stored:])]
-	p.synced = err == nil
+	p.synced, p.oneByOne = err == nil, incomplete(err)
 	if err == nil && refused != nil {
 		refuse(envs[p.stored:], results[p.stored:], refused)
 	}
 	return err
+}
+
+// incomplete tells that the server did not take a message of a batch, and so not the others either.
+func incomplete(err error) bool {
+	const missingSeq, incompleteBatch, invalidID, invalidCommit = 10175, 10176, 10179, 10200
+	var api *jetstream.APIError
+	return lacks(err) || errors.As(err, &api) && slices.Contains([]jetstream.ErrorCode{missingSeq, incompleteBatch, invalidID, invalidCommit}, api.ErrorCode)
 }
 
 // refuse rejects the first of envs and withholds the others.
@@ -151,10 +162,13 @@ func (p *Publisher) batches(ctx context.Context, cut <-chan struct{}, envs []pul
 			}
 		}
 		if len(waiting) > 0 {
-			if err := p.await(ctx, cut, commitAnswer(k-1), p.last+uint64(len(waiting))); err != nil {
+			err := p.await(ctx, cut, commitAnswer(k-1), p.last+uint64(len(waiting)))
+			if err == nil || lacks(err) && p.awaitLate(ctx, cut, commitAnswer(k-1), p.last+uint64(len(waiting))) {
+				p.book(waiting)
+			}
+			if err != nil {
 				return nil, err
 			}
-			p.book(waiting)
 		}
 		if waiting = envs[:n]; n == 0 {
 			break
@@ -222,6 +236,14 @@ func (p *Publisher) await(ctx context.Context, cut <-chan struct{}, index int, w
 	}
 }
 
+// awaitLate waits a little longer, once the server has refused an event: that may be one of the batch sent behind.
+func (p *Publisher) awaitLate(ctx context.Context, cut <-chan struct{}, index int, want uint64) bool {
+	const grace = time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	return p.await(ctx, cut, index, want) == nil
+}
+
 // answer waits for an answer to one of the messages. It returns its index, or -1 when there will be no more.
 func (p *Publisher) answer(ctx context.Context, cut <-chan struct{}) (i int, seq uint64, err error) {
 	for {
@@ -234,7 +256,7 @@ func (p *Publisher) answer(ctx context.Context, cut <-chan struct{}) (i int, seq
 		case <-ctx.Done():
 			return -1, 0, fmt.Errorf("%w: no answer: %w", pulse.ErrBroker, context.Cause(ctx))
 		case <-cut:
-			return -1, 0, fmt.Errorf("%w: the connection was lost before the answer", pulse.ErrBroker)
+			return -1, 0, fmt.Errorf("%w: %w", pulse.ErrBroker, errCut)
 		}
 	}
 }

@@ -31,6 +31,8 @@ type Publisher struct {
 	stored  int          // how many messages of the call under way are in the stream
 	ahead   pulse.Cursor // what high will be once everything encoded so far is there
 
+	oneByOne bool // a batch was refused as a whole: what is before the message that is to blame goes without it
+
 	synced bool   // last and high are known
 	last   uint64 // sequence number of the stream's last message
 	high   pulse.Cursor
@@ -70,27 +72,33 @@ func (p *Publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []p
 	if len(envs) == 0 {
 		return results
 	}
-	if err := p.ready(ctx); err != nil {
-		return allUnknown(results, failed("publish", err))
-	}
-	p.ahead = p.high
-	at := p.answerKnown(envs, results)
-	if err := p.publish(ctx, envs[at:], results[at:]); err != nil {
-		err = failed("publish", err)
-		for i := at; i < len(envs); i++ {
-			if results[i].Outcome == pulse.Unknown {
-				results[i].Err = err
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	for done := 0; ; {
+		n, err := p.advance(ctx, envs[done:], results[done:])
+		done += n
+		if err == nil {
+			return results
+		}
+		if !p.broker.ledAgain(ctx, err) {
+			for i := done; i < len(envs); i++ {
+				results[i] = pulse.Result{Err: failed("publish", err)}
 			}
+			return results
 		}
 	}
-	return results
 }
 
-func allUnknown(results []pulse.Result, err error) []pulse.Result {
-	for i := range results {
-		results[i] = pulse.Result{Err: err}
+// advance publishes envs and fills in results. With an error it returns how many were published at the beginning; the others are to be
+// published again, and what became of them is found out before.
+func (p *Publisher) advance(ctx context.Context, envs []pulse.Envelope, results []pulse.Result) (n int, err error) {
+	if err := p.ready(ctx); err != nil {
+		return 0, err
 	}
-	return results
+	p.ahead = p.high
+	known := p.answerKnown(envs, results)
+	err = p.publish(ctx, envs[known:], results[known:])
+	return known + p.stored, err
 }
 
 // ready makes sure that what is in the stream is known. A stream that lost messages is an error once, so that the caller asks Last

@@ -172,7 +172,7 @@ func TestLastAfterLateMessage(t *testing.T) {
 				want = append(want, at)
 			}
 		}
-		f := open(t, b, pulse.FeedConfig{Subscription: fmt.Sprint("s", start), Start: start, Ordered: true})
+		f := open(t, b, pulse.FeedConfig{Subscription: fmt.Sprint("s", start), Start: start})
 		expect(t, f, want...)
 	}
 }

@@ -3,7 +3,6 @@ package natsbroker
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -28,7 +27,6 @@ const (
 // What the server is told of a message.
 const (
 	ack     = "+ACK"
-	nak     = "-NAK"
 	working = "+WPI"
 )
 
@@ -73,7 +71,7 @@ func (f *Feed) arrive(m *nats.Msg) {
 	d.held = f.heard
 	f.pulled = max(f.pulled-1, 0)
 	f.count++
-	if f.cfg.Ordered && (d.order != f.count || d.times != 1) {
+	if d.order != f.count || d.times != 1 {
 		f.failLocked(fmt.Errorf("%w: messages got lost on their way: open again", pulse.ErrBroker))
 		return
 	}
@@ -136,8 +134,8 @@ func (f *Feed) unheard() {
 // answer tells the server something about a message. What cannot be sent comes again.
 func (f *Feed) answer(reply, what string) error { return f.broker.nc.Publish(reply, []byte(what)) }
 
-// Ack acknowledges exactly these messages; see pulse.Feed. It does not wait for the server. Acknowledging twice does nothing.
-func (f *Feed) Ack(ctx context.Context, msgs []pulse.Message) error {
+// Ack acknowledges exactly the messages with these receipts; see pulse.Feed. It does not wait for the server. Acknowledging twice does nothing.
+func (f *Feed) Ack(ctx context.Context, receipts []uint64) error {
 	if err := ctx.Err(); err != nil {
 		return failed("ack", err)
 	}
@@ -146,10 +144,9 @@ func (f *Feed) Ack(ctx context.Context, msgs []pulse.Message) error {
 	if err := f.usable("ack"); err != nil {
 		return err
 	}
-	for i := range msgs {
-		r := msgs[i].Receipt
+	for _, r := range receipts {
 		if r == 0 || r > f.receipt {
-			return fmt.Errorf("natsbroker: ack event %s: receipt %d was not given by this feed: %w", msgs[i].ID, r, pulse.ErrInvalid)
+			return fmt.Errorf("natsbroker: ack: receipt %d was not given by this feed: %w", r, pulse.ErrInvalid)
 		}
 		d := f.open[r]
 		if d == nil {
@@ -241,9 +238,6 @@ func (f *Feed) Close() error {
 
 // progress is how far the feed came.
 func (f *Feed) progress() *progress {
-	if !f.cfg.Ordered {
-		return nil
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.deliveredAt == 0 {
@@ -254,7 +248,9 @@ func (f *Feed) progress() *progress {
 		p.open[d.seq] = true
 	}
 	for i := range f.arrived {
-		p.open[f.arrived[i].seq] = true
+		if seq := f.arrived[i].seq; !f.ended.acked(seq) {
+			p.open[seq] = true
+		}
 	}
 	if before := f.ended; before != nil && before.delivered > f.delivered { // it did not come as far
 		for seq := range before.open {
@@ -267,45 +263,20 @@ func (f *Feed) progress() *progress {
 	return p
 }
 
-// settle ends the subscription at the server. What an unordered one has on its way here it still takes, to give it
-// back; the consumer of an ordered one is made anew anyway.
+// settle ends the subscription at the server. What is on its way here comes again from the next consumer.
 func (f *Feed) settle() {
 	const patience = 2 * time.Second
-	if f.cfg.Ordered || f.sub.Drain() != nil {
-		_ = f.sub.Unsubscribe()
-	}
+	_ = f.sub.Unsubscribe()
 	select {
 	case <-f.done:
 	case <-f.cut:
-		_ = f.sub.Unsubscribe()
 	case <-time.After(patience):
-		_ = f.sub.Unsubscribe()
 	}
 	f.mu.Lock()
 	last := f.lastReply
-	if !f.cfg.Ordered {
-		f.giveBack()
-	}
 	f.mu.Unlock()
 	if last != "" && f.broker.nc.IsConnected() {
 		// The answer comes after all acknowledgements were seen to, which a server that is stopped would forget.
 		_, _ = f.broker.nc.Request(last, []byte(working), patience)
-	}
-}
-
-// giveBack makes everything that was not acknowledged come again.
-func (f *Feed) giveBack() {
-	back := make([]*delivery, 0, len(f.open)+len(f.arrived))
-	for _, d := range f.open {
-		back = append(back, d)
-	}
-	for i := range f.arrived {
-		back = append(back, &f.arrived[i].delivery)
-	}
-	slices.SortFunc(back, func(a, b *delivery) int { return int(a.seq) - int(b.seq) })
-	for _, d := range back {
-		if f.answer(d.reply, nak) != nil {
-			return // they come when nobody holds them any more
-		}
 	}
 }

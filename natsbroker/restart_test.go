@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -22,7 +23,7 @@ func TestServerComesBack(t *testing.T) {
 			s := run(t, &server.Options{Authorization: token, StoreDir: dir})
 			port := s.Addr().(*net.TCPAddr).Port
 			b := connect(t, s.ClientURL(), natsbroker.Options{})
-			p, f := b.Publisher(), open(t, b, pulse.FeedConfig{Ordered: true})
+			p, f := b.Publisher(), open(t, b, pulse.FeedConfig{})
 			publish(t, p, events(1, 20))
 			expect(t, f, through(1, 5)...)
 			failure := make(chan error, 1)
@@ -51,10 +52,10 @@ func TestServerComesBack(t *testing.T) {
 			if wiped {
 				at = 21
 			}
-			if first, err := b.Source().First(t.Context()); err != nil || first != at {
-				t.Errorf("First is %d, %v, want %d", first, err, at)
+			if oldest := first(t, b); oldest != at {
+				t.Errorf("the oldest message is of position %d, want %d", oldest, at)
 			}
-			f = open(t, b, pulse.FeedConfig{Ordered: true})
+			f = open(t, b, pulse.FeedConfig{})
 			if wiped {
 				expect(t, f, through(21, 40)...)
 			} else if msgs := take(t, f, 35); msgs[34].Position != 40 {
@@ -97,13 +98,61 @@ func TestClusterLosesAServer(t *testing.T) {
 	}
 }
 
+// The leader hands over while batches are on their way, one after the other and atomic ones: who publishes does not hear of it, and all is
+// there once, in order.
+func TestClusterHandsOver(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not applicable: runs three servers")
+	}
+	t.Parallel()
+	_, addresses := cluster(t)
+	b := connect(t, addresses, natsbroker.Options{Replicas: 3})
+	js := client(t, addresses)
+	p := b.Publisher()
+	handed := make(chan int)
+	ctx, stop := context.WithCancel(t.Context())
+	go func() {
+		n := 0
+		for ; ctx.Err() == nil; n++ {
+			if _, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN.PULSE", nil); err != nil {
+				break
+			}
+			time.Sleep(300 * time.Millisecond)
+		}
+		handed <- n
+	}()
+	next, troubled := 1, 0
+	for deadline := time.Now().Add(4 * time.Second); time.Now().Before(deadline); {
+		n := 1 + next%40
+		results := p.PublishBatch(t.Context(), events(next, n))
+		acked, _, _ := outcomes(results)
+		if acked < n {
+			t.Logf("event %d: %v", next+acked, results[acked].Err)
+			troubled++
+		}
+		next += acked
+	}
+	stop()
+	n := <-handed
+	t.Logf("%d events published while the leader handed over %d times; %d batches in trouble", next-1, n, troubled)
+	if n < 3 || next < 100 || troubled > n/3 {
+		t.Errorf("too many batches in trouble, or too few of all")
+	}
+	all := readAll(t, b, next-1)
+	for i := range all {
+		if all[i].Position != pulse.Position(i+1) {
+			t.Fatalf("position %d came as number %d", all[i].Position, i+1)
+		}
+	}
+}
+
 // readAll reads n messages, from the first again when the feed ends.
 func readAll(t *testing.T, b *natsbroker.Broker, n int) (all []pulse.Message) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for len(all) < n {
-		f, err := b.Source().Open(ctx, pulse.FeedConfig{Subscription: "all", Ordered: true, Window: 2 * n})
+		f, err := b.Source().Open(ctx, pulse.FeedConfig{Subscription: "all", Window: 2 * n})
 		for all = nil; err == nil && len(all) < n; {
 			var msgs []pulse.Message
 			msgs, err = f.Fetch(ctx, n)

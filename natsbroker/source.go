@@ -3,14 +3,12 @@ package natsbroker
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edupulse-live/pulse"
-	"github.com/edupulse-live/pulse/cloudevents"
 )
 
 // Source reads the stream of a Broker.
@@ -21,9 +19,8 @@ var _ pulse.Source = (*Source)(nil)
 // Source returns a source of what is published to the stream.
 func (b *Broker) Source() *Source { return &Source{broker: b} }
 
-// Open starts reading for a subscription; see pulse.Source. Feeds of one unordered subscription share its messages, whatever process
-// they are in. Of the ordered feeds of one subscription that are opened here the first gets all messages until it is
-// closed; one opened through another Broker takes over from all others.
+// Open starts reading for a subscription; see pulse.Source. Of the feeds of one subscription that are opened here the first gets all
+// messages until it is closed; one opened through another Broker takes over from all others.
 func (s *Source) Open(ctx context.Context, cfg pulse.FeedConfig) (pulse.Feed, error) {
 	if err := pulse.ValidateName(cfg.Subscription); err != nil {
 		return nil, fmt.Errorf("natsbroker: open a feed: subscription: %w", err)
@@ -46,35 +43,10 @@ func (s *Source) Open(ctx context.Context, cfg pulse.FeedConfig) (pulse.Feed, er
 	return f, nil
 }
 
-// First returns the position of the oldest message; see pulse.Source.
-func (s *Source) First(ctx context.Context) (pulse.Position, error) {
-	info, err := s.broker.ensureStream(ctx)
-	if err != nil {
-		return 0, failed("first message", err)
-	}
-	if info.State.Msgs == 0 {
-		return 0, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	m, err := s.broker.message(ctx, info.State.FirstSeq)
-	if err != nil {
-		return 0, failed("first message", err)
-	}
-	n, err := strconv.ParseInt(m.Header.Get(cloudevents.HeaderPosition), 10, 64)
-	if err != nil {
-		return 0, failed("first message", fmt.Errorf("message %d was not published by Pulse: it has no position", m.Sequence))
-	}
-	return pulse.Position(n), nil
-}
-
 // seek finds the first sequence number to be read by who wants start and what follows. No message before it has a position that is
 // wanted; some behind it may have one that is not.
 func (b *Broker) seek(ctx context.Context, state jetstream.StreamState, start pulse.Position) (uint64, error) {
-	switch {
-	case start == pulse.Now:
-		return state.LastSeq + 1, nil
-	case start <= pulse.Beginning || state.Msgs == 0:
+	if start <= pulse.Beginning || state.Msgs == 0 {
 		return max(state.FirstSeq, 1), nil
 	}
 	low, high := state.FirstSeq, state.LastSeq+1
@@ -141,10 +113,10 @@ func overlap(a, b string) bool {
 type slot struct {
 	feeds   []*Feed // open, in the order in which they were opened
 	changed chan struct{}
-	ended   *progress // where the last ordered feed ended; nil when none did
+	ended   *progress // where the last feed ended; nil when none did
 }
 
-// progress is how far an ordered feed came.
+// progress is how far a feed came.
 type progress struct {
 	stream    time.Time       // when the stream was made: sequence numbers of another mean nothing
 	delivered uint64          // the last sequence number delivered
@@ -175,7 +147,7 @@ func (b *Broker) join(f *Feed) (active bool) {
 	}
 	f.slot = s
 	s.feeds = append(s.feeds, f)
-	return !f.cfg.Ordered || s.feeds[0] == f
+	return s.feeds[0] == f
 }
 
 // leave takes a feed out, which ended so.
@@ -196,7 +168,7 @@ func (b *Broker) leave(f *Feed, ended *progress) {
 	s.changed = make(chan struct{})
 }
 
-// turn reports whether an ordered feed may deliver, and how the last one ended, or else the channel that is closed when that
+// turn reports whether a feed may deliver, and how the last one ended, or else the channel that is closed when that
 // may have changed.
 func (b *Broker) turn(f *Feed) (active bool, ended *progress, changed <-chan struct{}) {
 	b.mu.Lock()

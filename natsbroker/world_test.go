@@ -223,6 +223,7 @@ type watched struct {
 	pulse.Publisher
 	mu    sync.Mutex
 	acked time.Time              // when something was acknowledged last
+	all   []time.Time            // when something was acknowledged
 	gap   time.Duration          // the longest time between two such
 	times map[pulse.Position]int // how often each event was acknowledged
 }
@@ -240,6 +241,9 @@ func (p *watched) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pul
 			p.gap = max(p.gap, now.Sub(p.acked))
 		}
 		p.acked = now
+		if len(p.all) == 0 || p.all[len(p.all)-1].Before(now.Add(-time.Millisecond)) {
+			p.all = append(p.all, now)
+		}
 		p.times[envs[i].Position]++
 	}
 	return results
@@ -258,6 +262,17 @@ func (p *watched) lastAcked() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.acked
+}
+
+// firstAfter is how long after a time something was acknowledged for the first time.
+func (p *watched) firstAfter(when time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i, _ := slices.BinarySearchFunc(p.all, when, time.Time.Compare)
+	if i == len(p.all) {
+		return p.acked.Sub(when)
+	}
+	return p.all[i].Sub(when)
 }
 
 // againBefore counts the events up to a position that were published more than once.

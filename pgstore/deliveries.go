@@ -28,6 +28,10 @@ const (
 
 	removeSQL = "DELETE FROM @deliveries WHERE subscription = $1 AND position = ANY ($2::int8[])"
 
+	// forgetSQL removes what was dropped and the cursor has passed: it does not come again.
+	forgetSQL = `DELETE FROM @deliveries WHERE subscription = $1 AND status = 'dropped'
+		AND position <= (SELECT position FROM @progress WHERE kind = 'subscription' AND name = $1 ORDER BY n DESC LIMIT 1)`
+
 	// pruneInboxSQL takes a number of inbox entries away that the cursor makes superfluous. One whose delivery still has a row is
 	// needed: its effect may exist although the row says that it will be tried again.
 	//
@@ -103,6 +107,7 @@ func (s *Store) Advance(ctx context.Context, lease pulse.Lease, p pulse.Progress
 	}
 	if p.Cursor.Position != 0 {
 		b.Queue(s.schema.sql(moveSQL), moveArgs(lease.Name, p.Cursor)...)
+		b.Queue(s.schema.sql(forgetSQL), lease.Name)
 	}
 	if s.advances.Add(1)%pruneAdvances == 0 {
 		b.Queue(s.schema.sql(pruneProgressSQL), lease.Name)
@@ -203,7 +208,7 @@ func (s *Store) Settle(ctx context.Context, q pulse.DeliveryQuery, a pulse.Settl
 	case pulse.SettleSkip:
 		change = "UPDATE @deliveries SET lane = ''"
 	case pulse.SettleDrop:
-		change = "DELETE FROM @deliveries"
+		change = "UPDATE @deliveries SET status = 'dropped', lane = '', due_at = NULL, error = '', stack = ''"
 	default:
 		return 0, fail(op, fmt.Errorf("%w: %q is not one of retry, skip, drop", pulse.ErrInvalid, a))
 	}
@@ -246,6 +251,9 @@ func (s *Store) settleDead(ctx context.Context, tx pgx.Tx, q *pulse.DeliveryQuer
 			return 0, err
 		}
 		n += int(tag.RowsAffected())
+		if _, err := tx.Exec(ctx, s.schema.sql(forgetSQL), subscription); err != nil {
+			return 0, err
+		}
 	}
 	return n, nil
 }

@@ -64,7 +64,7 @@ func (s *Store) renew(ctx context.Context, tx pgx.Tx, lease pulse.Lease, ttl tim
 
 func (s *Store) take(ctx context.Context, tx pgx.Tx, lease pulse.Lease, ttl time.Duration) (pulse.Lease, error) {
 	taken := pulse.Lease{Name: lease.Name, Holder: lease.Holder}
-	if err := s.lock(ctx, tx, lease.Name); err != nil {
+	if _, err := s.lock(ctx, tx, lease.Name); err != nil {
 		return taken, err
 	}
 	var holder *string
@@ -90,18 +90,18 @@ func (s *Store) take(ctx context.Context, tx pgx.Tx, lease pulse.Lease, ttl time
 	return taken, err
 }
 
-// lock makes tx the only one that changes who may work for a subscription, or returns ErrNotFound. It waits for transactions that were
-// fenced and are about to commit.
-func (s *Store) lock(ctx context.Context, tx pgx.Tx, name string) error {
-	tag, err := tx.Exec(ctx, s.schema.sql("SELECT 1 FROM @subscriptions WHERE name = $1 FOR UPDATE"), name)
-	if err != nil {
-		return err
+// lock makes tx the only one that changes who may work for a subscription, and returns its revision, or ErrNotFound. It waits for
+// transactions that were fenced and are about to commit.
+func (s *Store) lock(ctx context.Context, tx pgx.Tx, name string) (revision int64, err error) {
+	err = tx.QueryRow(ctx, s.schema.sql("SELECT revision FROM @subscriptions WHERE name = $1 FOR UPDATE"), name).Scan(&revision)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, fmt.Errorf("%w: subscription %q is not registered", pulse.ErrNotFound, name)
 	}
-	if tag.RowsAffected() == 0 {
-		return fmt.Errorf("%w: subscription %q is not registered", pulse.ErrNotFound, name)
+	if err != nil {
+		return 0, err
 	}
 	_, err = tx.Exec(ctx, s.schema.sql("SELECT 1 FROM @leases WHERE subscription = $1 FOR UPDATE"), name)
-	return err
+	return revision, err
 }
 
 // Release gives a lease back cleanly; see pulse.Leases.

@@ -153,9 +153,14 @@ func (s *Store) Control(ctx context.Context, name string, c pulse.Control) error
 		}
 	}
 	return s.write(ctx, op, func(tx pgx.Tx) error {
-		if err := s.lock(ctx, tx, name); err != nil {
+		revision, err := s.lock(ctx, tx, name)
+		if err != nil {
 			return err
 		}
+		if c.Seen != nil && *c.Seen != revision {
+			return fmt.Errorf("%w: subscription %q was changed since revision %d: look at it again", pulse.ErrFenced, name, *c.Seen)
+		}
+		c.Seen = nil
 		if err := s.control(ctx, tx, name, c); err != nil {
 			return fmt.Errorf("subscription %q: %w", name, err)
 		}
@@ -175,7 +180,7 @@ func (s *Store) control(ctx context.Context, tx pgx.Tx, name string, c pulse.Con
 	case c == pulse.Control{Drop: true}:
 		return s.erase(ctx, tx, name, "deliveries", "inbox", "leases", "progress", "subscriptions")
 	default:
-		return fmt.Errorf("%w: a Control has exactly one field set", pulse.ErrInvalid)
+		return fmt.Errorf("%w: set exactly one of Pause, Resume, Replay and Drop", pulse.ErrInvalid)
 	}
 	return err
 }

@@ -26,6 +26,10 @@ const (
 
 	removeSQL = "DELETE FROM deliveries WHERE subscription = ? AND position IN (SELECT value FROM json_each(?))"
 
+	// forgetSQL removes what was dropped and the cursor has passed: it does not come again.
+	forgetSQL = `DELETE FROM deliveries WHERE subscription = ?1 AND status = 'dropped'
+		AND position <= (SELECT position FROM progress WHERE kind = 'subscription' AND name = ?1)`
+
 	// pruneSQL takes a number of inbox entries away that the cursor makes superfluous. One whose delivery still has a row is
 	// needed: its effect may exist although the row says that it will be tried again.
 	pruneSQL = `DELETE FROM inbox WHERE subscription = ?1 AND generation = ?2 AND position IN (
@@ -108,6 +112,9 @@ func (s *Store) Advance(ctx context.Context, lease pulse.Lease, p pulse.Progress
 				return err
 			}
 			h.cursor = p.Cursor.Position
+			if _, err := s.exec(tx, forgetSQL, lease.Name); err != nil {
+				return err
+			}
 		}
 		_, err = s.exec(tx, pruneSQL, lease.Name, lease.Generation, h.cursor)
 		return err
@@ -183,7 +190,7 @@ func (s *Store) Settle(ctx context.Context, q pulse.DeliveryQuery, a pulse.Settl
 	change, ok := map[pulse.Settlement]string{
 		pulse.SettleRetry: "UPDATE deliveries SET status = 'retry', attempt = 0, due_at = ?1",
 		pulse.SettleSkip:  "UPDATE deliveries SET lane = ''",
-		pulse.SettleDrop:  "DELETE FROM deliveries",
+		pulse.SettleDrop:  "UPDATE deliveries SET status = 'dropped', lane = '', due_at = NULL, error = '', stack = ''",
 	}[a]
 	if !ok {
 		return 0, fail("settle", fmt.Errorf("%w: %q is not one of retry, skip, drop", pulse.ErrInvalid, a))
@@ -217,6 +224,9 @@ func (s *Store) settle(tx *sql.Tx, dead []pulse.DeliveryState, change string) er
 		_, err := tx.Exec(change+" WHERE subscription = ?2 AND position IN (SELECT value FROM json_each(?3))",
 			s.now().UnixMicro(), subscription, jsonArray(ps))
 		if err != nil {
+			return err
+		}
+		if _, err := s.exec(tx, forgetSQL, subscription); err != nil {
 			return err
 		}
 		if err := revise(tx, subscription); err != nil {

@@ -107,9 +107,14 @@ func (s *Store) move(tx *sql.Tx, name string, c pulse.Cursor) error {
 // Control changes a subscription; see pulse.Subscriptions.
 func (s *Store) Control(ctx context.Context, name string, c pulse.Control) error {
 	return s.write(ctx, "control", full, func(tx *sql.Tx) error {
-		if _, err := s.holdingOf(tx, name); err != nil {
+		h, err := s.holdingOf(tx, name)
+		if err != nil {
 			return err
 		}
+		if c.Seen != nil && *c.Seen != h.revision {
+			return fmt.Errorf("%w: subscription %q was changed since revision %d: look at it again", pulse.ErrFenced, name, *c.Seen)
+		}
+		c.Seen = nil
 		if err := s.control(tx, name, c); err != nil {
 			return fmt.Errorf("subscription %q: %w", name, err)
 		}
@@ -128,7 +133,7 @@ func (s *Store) control(tx *sql.Tx, name string, c pulse.Control) (err error) {
 	case c == pulse.Control{Drop: true}:
 		return erase(tx, name, "deliveries", "inbox", "leases", "progress", "subscriptions")
 	default:
-		return fmt.Errorf("%w: a Control has exactly one field set", pulse.ErrInvalid)
+		return fmt.Errorf("%w: a Control has exactly one of Pause, Resume, Replay and Drop set", pulse.ErrInvalid)
 	}
 	return err
 }

@@ -33,6 +33,8 @@ func controlChecks() []check {
 		{"Control of one subscription leaves the others alone", controlOthers},
 		{"Control of an unknown subscription is an ErrNotFound", controlUnknown},
 		{"each Control grows the Revision", controlRevision},
+		{"Control of what has changed since it was Seen is an ErrFenced and changes nothing", controlSeen},
+		{"of several Controls decided on the same Revision one is made", controlSeenOnce},
 	}
 }
 

@@ -57,6 +57,8 @@ func (m *mutant) cursor(name string) pulse.Position {
 	return 0
 }
 
+const seenSentence = "Control of what has changed since it was Seen is an ErrFenced and changes nothing"
+
 const beyondSentence = "Replay from beyond the next event is an ErrInvalid and changes nothing"
 
 func markBugs() []bug {
@@ -349,6 +351,32 @@ func controlBugs() []bug {
 			"the Revision stands still", eachState(func(s *pulse.SubscriptionState) { s.Revision = 1 }),
 			[]string{"each Control grows the Revision", "Settle grows the Revision of the subscriptions it changed"},
 		},
+		{"what a Control has Seen is not looked at", func(m *mutant) {
+			m.onControl = func(ctx context.Context, name string, c pulse.Control) error {
+				c.Seen = nil
+				return m.Store.Control(ctx, name, c)
+			}
+		}, []string{seenSentence, "of several Controls decided on the same Revision one is made"}},
+		{"what a Control has Seen is looked at in a step of its own", func(m *mutant) {
+			m.onControl = func(ctx context.Context, name string, c pulse.Control) error {
+				states, _ := m.Store.States(ctx)
+				time.Sleep(time.Millisecond)
+				if len(states) == 1 && c.Seen != nil && *c.Seen != states[0].Revision {
+					return pulse.ErrFenced
+				}
+				c.Seen = nil
+				return m.Store.Control(ctx, name, c)
+			}
+		}, []string{"of several Controls decided on the same Revision one is made"}},
+		{"a refused Control grows the Revision", func(m *mutant) {
+			m.onControl = func(ctx context.Context, name string, c pulse.Control) error {
+				err := m.Store.Control(ctx, name, c)
+				if errors.Is(err, pulse.ErrFenced) {
+					_ = m.Store.Control(ctx, name, pulse.Control{Resume: true})
+				}
+				return err
+			}
+		}, []string{seenSentence}},
 		{"Advance grows the Revision", func(m *mutant) {
 			m.onAdvance = func(ctx context.Context, lease pulse.Lease, p pulse.Progress) error {
 				return errors.Join(m.Store.Advance(ctx, lease, p), m.Store.Control(ctx, lease.Name, pulse.Control{Resume: true}))
@@ -450,6 +478,12 @@ func deliveryBugs() []bug {
 		{"to skip is to drop", eachSettle(func(_ *pulse.DeliveryQuery, a *pulse.Settlement) { *a = pulse.SettleDrop }), []string{
 			"SettleSkip lets the key go on and keeps the dead letter", "SettleRetry tries a dead letter again now, attempts counted anew, in its place",
 		}},
+		{"what was dropped is gone at once", func(m *mutant) {
+			m.onList = func(ctx context.Context, q pulse.DeliveryQuery) ([]pulse.DeliveryState, error) {
+				rows, err := m.Store.List(ctx, q)
+				return slices.DeleteFunc(rows, func(r pulse.DeliveryState) bool { return r.Status == pulse.StatusDropped }), err
+			}
+		}, []string{"SettleDrop of a dead letter ahead of the cursor keeps a row until the cursor has passed it"}},
 		{"what is not dead is counted as settled", func(m *mutant) {
 			m.onSettle = func(ctx context.Context, q pulse.DeliveryQuery, a pulse.Settlement) (int, error) {
 				rows, _ := m.Store.List(ctx, q)

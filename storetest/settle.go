@@ -13,6 +13,7 @@ func settleChecks() []check {
 		{"SettleRetry tries a dead letter again now, attempts counted anew, in its place", settleRetry},
 		{"SettleSkip lets the key go on and keeps the dead letter", settleSkip},
 		{"SettleDrop lets the key go on and removes the dead letter", settleDrop},
+		{"SettleDrop of a dead letter ahead of the cursor keeps a row until the cursor has passed it", settleDropAhead},
 		{"Settle changes dead letters only", settleDeadOnly},
 		{"Settle changes what the query selects and returns how many", settleSelects},
 		{"Settle with a Limit changes the first", settleLimit},
@@ -97,6 +98,35 @@ func settleDrop(h *harness) {
 	s.counts("mailer", 1, 0, 0, 1)
 }
 
+func settleDropAhead(h *harness) {
+	s := h.subscriptions()
+	lease := s.register("mailer")
+	p := s.to(2)
+	for at := pulse.Position(1); at <= 5; at++ {
+		dead := row(at, pulse.StatusDead, "k")
+		dead.Stack = "goroutine 1"
+		p.Put = append(p.Put, dead)
+	}
+	s.advance(lease, p)
+	s.settle(pulse.DeliveryQuery{Positions: []pulse.Position{2, 3, 4}}, pulse.SettleDrop, 3)
+	s.positions(pulse.DeliveryQuery{}, 1, 3, 4, 5)
+	want := row(3, pulse.StatusDropped, "")
+	want.Key, want.Due, want.Error = "k", time.Time{}, ""
+	if got := s.one(3); !sameRow(got, want) {
+		h.Fatalf("dropped ahead of the cursor, the row is\n     %+v\nwant %+v", got, want)
+	}
+	s.counts("mailer", 0, 0, 1, 2)
+	for _, a := range []pulse.Settlement{pulse.SettleRetry, pulse.SettleSkip, pulse.SettleDrop} {
+		s.settle(pulse.DeliveryQuery{Positions: []pulse.Position{3, 4}}, a, 0)
+	}
+	s.advance(lease, pulse.Progress{Remove: []pulse.Position{1}})
+	s.positions(pulse.DeliveryQuery{}, 3, 4, 5)
+	s.advance(lease, s.to(3))
+	s.positions(pulse.DeliveryQuery{}, 4, 5)
+	s.advance(lease, s.to(9))
+	s.positions(pulse.DeliveryQuery{}, 5)
+}
+
 func settleDeadOnly(h *harness) {
 	s := h.subscriptions()
 	lease := s.register("mailer")
@@ -123,7 +153,9 @@ func (s *subscriber) deadIn(name string) pulse.Lease {
 		r.Subscription, r.Name = name, []string{"lesson.published", "quiz.submitted"}[i%2]
 		put = append(put, r)
 	}
-	s.advance(lease, pulse.Progress{Put: put})
+	p := s.to(6)
+	p.Put = put
+	s.advance(lease, p)
 	return lease
 }
 

@@ -3,7 +3,7 @@ package app
 // DefaultListen is where serve answers HTTP unless told otherwise: only this machine can ask.
 const DefaultListen = "127.0.0.1:8080"
 
-// ServeSettings lists what only concerns commands that publish. Other commands have no flags for them and take no notice of
+// ServeSettings lists what only concerns commands that publish, or look at the broker. Other commands have no flags for them and take no notice of
 // their values, wherever they are set.
 func ServeSettings() []Setting {
 	text := func(field func(*Config) *string) func(*Config, string) error {

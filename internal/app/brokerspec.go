@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -46,6 +47,9 @@ func (n *NATSSpec) options(logger *slog.Logger) natsbroker.Options {
 		Stream: n.Stream, Prefix: n.Prefix, Replicas: n.Replicas, MaxAge: n.MaxAge, MaxBytes: n.MaxBytes,
 	}
 }
+
+// streamName is the name of the stream, also where no setting was read.
+func (n *NATSSpec) streamName() string { return cmp.Or(n.Stream, "PULSE") }
 
 // Kinds of brokers.
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,7 +41,7 @@ const (
 
 // Doctor opens the store that cfg names and checks it. It tells of each finding as soon as it has it. The error is that of ctx, or of tell.
 func Doctor(ctx context.Context, cfg Config, opts OpenOptions, tell func(Finding) error) error {
-	d := &doctor{tell: tell}
+	d := &doctor{tell: tell, logger: opts.Logger}
 	if cfg.Store.Kind == KindPostgres && !d.postgres(ctx, cfg.Store, longTransaction) {
 		return errors.Join(d.err, ctx.Err())
 	}
@@ -59,10 +60,11 @@ func Doctor(ctx context.Context, cfg Config, opts OpenOptions, tell func(Finding
 
 // doctor checks an open store.
 type doctor struct {
-	app  *App
-	info pulse.Info
-	tell func(Finding) error
-	err  error // of tell
+	app    *App
+	info   pulse.Info
+	logger *slog.Logger
+	tell   func(Finding) error
+	err    error // of tell
 }
 
 func (d *doctor) found(check string, v Verdict, format string, args ...any) {
@@ -72,7 +74,7 @@ func (d *doctor) found(check string, v Verdict, format string, args ...any) {
 }
 
 func (d *doctor) examine(ctx context.Context) error {
-	for _, check := range []func(context.Context){d.store, d.space, d.integrity, d.sequence, d.subscriptions} {
+	for _, check := range []func(context.Context){d.store, d.space, d.integrity, d.sequence, d.subscriptions, d.broker} {
 		check(ctx)
 		if d.err != nil {
 			return d.err
@@ -175,15 +177,17 @@ func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
 		idle = "nothing publishes: start pulse serve, or the application that does"
 	}
 	switch lag := s.Lag(); {
-	case lag > 0 && s.Holder == "" && !s.PausedUntil.After(time.Now()):
+	case lag > 0 && s.Holder == "" && !Pausing(s):
 		say(Warn, "%s behind, and %s", many(lag, "event"), idle)
 	case lag > warnLag:
 		say(Warn, "%s behind: is it fast enough?", many(lag, "event"))
 	}
 	switch {
+	case s.PausedUntil.Equal(pulse.Forever) && strings.HasPrefix(s.PauseReason, pulse.ErrDiverged.Error()):
+		say(Fail, "stopped itself (%s): once that is mended, pulse subscription resume %s", s.PauseReason, s.Name)
 	case s.PausedUntil.Equal(pulse.Forever):
 		say(Warn, "paused (%s): pulse subscription resume %s", reasonOr(s.PauseReason), s.Name)
-	case s.PausedUntil.After(time.Now()):
+	case Pausing(s):
 		say(Warn, "paused until %s (%s)", s.PausedUntil.UTC().Format(time.RFC3339), reasonOr(s.PauseReason))
 	}
 	if s.Blocked > 0 {
@@ -195,6 +199,13 @@ func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
 	if sound {
 		d.found(check, OK, "%s behind", many(s.Lag(), "event"))
 	}
+}
+
+// Pausing reports whether a subscription is paused, or pauses by itself again and again: between two tries that fail it is not.
+func Pausing(s *pulse.SubscriptionState) bool {
+	const between = 2 * time.Second
+	now := time.Now()
+	return s.PausedUntil.After(now) || s.PausedUntil.After(now.Add(-between)) && s.Lag() > 0
 }
 
 // diverged says how the place of a subscription contradicts the log, "" when it does not.

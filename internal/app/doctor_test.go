@@ -109,6 +109,12 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.PausedUntil, s.PauseReason = pulse.Forever, "move" })},
 			"warn subscription mailer: paused (move): pulse subscription resume mailer",
 		},
+		"stopped by itself": {
+			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) {
+				s.PausedUntil, s.PauseReason = pulse.Forever, pulse.ErrDiverged.Error()+": position 7"
+			})},
+			"fail subscription mailer: stopped itself (cursor and log diverged: position 7): once that is mended, pulse subscription resume mailer",
+		},
 		"paused for a while": {
 			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.PausedUntil = time.Now().Add(time.Hour) })},
 			"(no reason given)",

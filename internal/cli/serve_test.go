@@ -27,6 +27,7 @@ import (
 // school is a store with an emitter in this process, to be served by others.
 type school struct {
 	dir   string
+	store pulse.Store
 	bus   *pulse.Bus
 	count int // of events emitted
 }
@@ -39,6 +40,7 @@ func newSchool(t *testing.T) *school {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
+	s.store = store
 	if s.bus, err = pulse.New(store, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -166,10 +168,11 @@ func published(t *testing.T, url, token string) []pulse.Position {
 		if err != nil {
 			return positions
 		}
+		var receipts []uint64
 		for i := range msgs {
-			positions = append(positions, msgs[i].Position)
+			positions, receipts = append(positions, msgs[i].Position), append(receipts, msgs[i].Receipt)
 		}
-		if err := feed.Ack(t.Context(), msgs); err != nil {
+		if err := feed.Ack(t.Context(), receipts); err != nil {
 			t.Fatal(err)
 		}
 	}

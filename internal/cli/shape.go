@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/internal/app"
 )
 
 // The shapes of --json. Their field names are a promise to scripts.
@@ -76,7 +77,7 @@ type pausedJSON struct {
 }
 
 func toPausedJSON(s *pulse.SubscriptionState) pausedJSON {
-	j := pausedJSON{Paused: s.PausedUntil.After(time.Now())}
+	j := pausedJSON{Paused: app.Pausing(s)}
 	if !j.Paused {
 		return j
 	}

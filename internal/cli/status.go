@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -138,7 +137,7 @@ func showState(s *pulse.SubscriptionState) string {
 	switch {
 	case s.PausedUntil.Equal(pulse.Forever):
 		return "paused" + because(s.PauseReason)
-	case !s.PausedUntil.IsZero() && s.PausedUntil.After(time.Now()):
+	case app.Pausing(s):
 		return fmt.Sprintf("paused until %s%s", showTime(s.PausedUntil), because(s.PauseReason))
 	case s.Holder != "":
 		return "run by " + printable(s.Holder)

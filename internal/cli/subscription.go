@@ -131,14 +131,26 @@ func newDropCommand(env *environment) *cobra.Command {
 		if err := env.confirm(ctx, yes, what); err != nil {
 			return "", err
 		}
-		return "dropped", a.Bus.Drop(ctx, s.Name)
+		if err := a.Bus.Drop(ctx, s.Name); err != nil {
+			return "", err
+		}
+		if err := app.Forget(ctx, &a.Config, &s, env.logger(a.Config)); err != nil {
+			env.warnf("the broker keeps the place of %s: %v. It forgets it by itself when nobody has read with it for as long as it keeps messages", printable(s.Name), err)
+		}
+		return "dropped", nil
 	})
 	cmd.Short = "Remove a subscription and all it left"
 	cmd.Long = `Drop removes what the store keeps of a subscription: its place in the log, retries and dead letters. The
 events stay. An application that subscribes again under this name starts anew. A relay that publishes again goes on
-behind the destination's last message: what was refused there stays out, so look at its dead letters first.`
-	cmd.Example = "  pulse subscription drop old-mailer --yes"
+behind the destination's last message: what was refused there stays out, so look at its dead letters first.
+
+What the broker keeps of a subscription that is fed by a destination is removed too. The broker is the one of the
+configuration, as for serve; one that is embedded in another process is reached by its --nats-listen and --nats-token.`
+	cmd.Example = `  pulse subscription drop old-mailer --yes
+  pulse subscription drop old-mailer --broker nats://nats.example.org:4222`
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	addServeFlags(cmd)
+	_ = cmd.Flags().MarkHidden("listen") // of no use here
 	return cmd
 }
 

@@ -52,7 +52,7 @@ func TestYearIsHandledFromTheBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer broker.Close()
-	feed, err := broker.Source.Open(t.Context(), pulse.FeedConfig{Subscription: "auditor", Ordered: true, Window: 2 * n})
+	feed, err := broker.Source.Open(t.Context(), pulse.FeedConfig{Subscription: "auditor", Window: 2 * n})
 	if err != nil {
 		t.Fatal(err)
 	}

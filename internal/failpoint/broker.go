@@ -100,11 +100,11 @@ func (f *feed) Fetch(ctx context.Context, max int) ([]pulse.Message, error) {
 	return msgs, nil
 }
 
-func (f *feed) Ack(ctx context.Context, msgs []pulse.Message) error {
+func (f *feed) Ack(ctx context.Context, receipts []uint64) error {
 	if err := f.points.Hit(AckBefore); err != nil {
 		return fmt.Errorf("%w: %w", pulse.ErrBroker, err)
 	}
-	if err := f.Feed.Ack(ctx, msgs); err != nil {
+	if err := f.Feed.Ack(ctx, receipts); err != nil {
 		return err
 	}
 	if err := f.points.Hit(AckAfter); err != nil {

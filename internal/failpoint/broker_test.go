@@ -73,7 +73,7 @@ func TestSourcePoints(t *testing.T) {
 			broker := membroker.New(nil)
 			broker.Publisher("d").PublishBatch(t.Context(), envelopes(3))
 			s := WrapSource(broker.Source("d"), points(t, point+"=error@1"))
-			f, err := s.Open(t.Context(), pulse.FeedConfig{Subscription: "s", Ordered: true, Window: 10})
+			f, err := s.Open(t.Context(), pulse.FeedConfig{Subscription: "s", Window: 10})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -82,7 +82,7 @@ func TestSourcePoints(t *testing.T) {
 				if len(msgs) != 3 || err != nil {
 					t.Fatal(msgs, err)
 				}
-				err = f.Ack(t.Context(), msgs)
+				err = f.Ack(t.Context(), []uint64{msgs[0].Receipt, msgs[1].Receipt, msgs[2].Receipt})
 			}
 			if !errors.Is(err, ErrInjected) || !errors.Is(err, pulse.ErrBroker) {
 				t.Errorf("error %v", err)
@@ -91,7 +91,7 @@ func TestSourcePoints(t *testing.T) {
 				t.Fatal(err)
 			}
 			broker.Publisher("d").PublishBatch(t.Context(), envelopes(4)[3:])
-			f, err = s.Open(t.Context(), pulse.FeedConfig{Subscription: "s", Ordered: true, Window: 10})
+			f, err = s.Open(t.Context(), pulse.FeedConfig{Subscription: "s", Window: 10})
 			if err != nil {
 				t.Fatal(err)
 			}

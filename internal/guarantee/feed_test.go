@@ -144,11 +144,11 @@ func (f *witnessed) Fetch(ctx context.Context, max int) ([]pulse.Message, error)
 	return msgs, err
 }
 
-func (f *witnessed) Ack(ctx context.Context, msgs []pulse.Message) error {
+func (f *witnessed) Ack(ctx context.Context, receipts []uint64) error {
 	f.mu.Lock()
 	var ps []pulse.Position
-	for _, m := range msgs {
-		ps = append(ps, f.open[m.Receipt])
+	for _, receipt := range receipts {
+		ps = append(ps, f.open[receipt])
 	}
 	f.mu.Unlock()
 	var err error
@@ -160,5 +160,5 @@ func (f *witnessed) Ack(ctx context.Context, msgs []pulse.Message) error {
 		f.errs = append(f.errs, fmt.Errorf("acknowledged too early: %w", err))
 		f.mu.Unlock()
 	}
-	return f.Feed.Ack(ctx, msgs)
+	return f.Feed.Ack(ctx, receipts)
 }

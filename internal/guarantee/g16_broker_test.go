@@ -44,11 +44,6 @@ type cancellingSource struct {
 	*cancelling
 }
 
-func (s *cancellingSource) First(ctx context.Context) (p pulse.Position, err error) {
-	err = s.aroundBroker(func() error { p, err = s.Source.First(ctx); return err })
-	return p, err
-}
-
 func (s *cancellingSource) Open(ctx context.Context, cfg pulse.FeedConfig) (f pulse.Feed, err error) {
 	err = s.aroundBroker(func() error { f, err = s.Source.Open(ctx, cfg); return err })
 	if err != nil {
@@ -67,8 +62,8 @@ func (f *cancellingFeed) Fetch(ctx context.Context, max int) (msgs []pulse.Messa
 	return msgs, err
 }
 
-func (f *cancellingFeed) Ack(ctx context.Context, msgs []pulse.Message) error {
-	return f.aroundBroker(func() error { return f.Feed.Ack(ctx, msgs) })
+func (f *cancellingFeed) Ack(ctx context.Context, receipts []uint64) error {
+	return f.aroundBroker(func() error { return f.Feed.Ack(ctx, receipts) })
 }
 
 // Run and Drain are cancelled at each operation of the store and of the broker, one after the other: nothing is lost on the way to the

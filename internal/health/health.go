@@ -114,6 +114,7 @@ const (
 	Connecting State = "connecting" // this process has no connection to the broker, and no other runs the relay
 	Broken     State = "broken"     // it paused itself because the broker fails, and tries again
 	Stuck      State = "stuck"      // there is something to publish and it does not move
+	Diverged   State = "diverged"   // it stopped itself because destination and log do not match, until a person resumes it
 	Unknown    State = "unknown"    // the store does not answer
 )
 
@@ -184,6 +185,8 @@ func (r *relay) report(s *pulse.SubscriptionState, now time.Time) DestinationRep
 		d.PausedUntil = &until
 	}
 	switch {
+	case paused && strings.HasPrefix(s.PauseReason, pulse.ErrDiverged.Error()):
+		d.State, d.Reason = Diverged, s.PauseReason
 	case paused && !byItself:
 		d.State, d.Reason = Paused, s.PauseReason
 	case r.broken != "":

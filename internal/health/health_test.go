@@ -158,6 +158,24 @@ func TestPausedByHandOrToRepublishIsReady(t *testing.T) {
 	})
 }
 
+// TestDivergedIsNotReady: what stopped itself for good is not like what a person paused.
+func TestDivergedIsNotReady(t *testing.T) {
+	start(t, true, func(t *testing.T, w *world) {
+		if err := w.bus.Pause(t.Context(), pulse.RelayName("nats"), pulse.ErrDiverged.Error()+": position 7 is not in this log"); err != nil {
+			t.Fatal(err)
+		}
+		w.expect(t, "diverged", Diverged, "position 7")
+		if r := w.Report(t.Context()); r.Ready {
+			t.Errorf("%+v", r)
+		}
+		if err := w.bus.Resume(t.Context(), pulse.RelayName("nats")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		w.expect(t, "resumed", Running, "")
+	})
+}
+
 func TestStuckWhenNothingMoves(t *testing.T) {
 	start(t, false, func(t *testing.T, w *world) {
 		w.Connection("nats", nil)
@@ -317,7 +335,7 @@ func TestGuideListsStates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for state, ready := range map[State]string{Running: "yes", Standby: "yes", Paused: "yes", Connecting: "no", Broken: "no", Stuck: "no", Unknown: "no"} {
+	for state, ready := range map[State]string{Running: "yes", Standby: "yes", Paused: "yes", Connecting: "no", Broken: "no", Stuck: "no", Diverged: "no", Unknown: "no"} {
 		if row := "\n| `" + string(state) + "` | " + ready + " |"; !strings.Contains(string(guide), row) {
 			t.Errorf("docs/guide.md has no row %s", row)
 		}

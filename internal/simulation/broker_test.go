@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -22,6 +23,8 @@ const school = "school"
 type destination struct {
 	w      *world
 	broker *membroker.Broker
+
+	delivered sync.Map // delivery -> true: what was brought to somebody
 
 	mu       sync.Mutex // held from when the fate of a message is decided until it has come true
 	down     bool
@@ -102,6 +105,7 @@ func (d *destination) noticed(n *node) {
 			lowest = min(lowest, s.Cursor.Position)
 		}
 	}
+	maps.DeleteFunc(d.owed, func(p pulse.Position, _ int64) bool { return p <= lowest }) // handled since, though it was lost
 	for p, tick := range d.missing {
 		if p > lowest {
 			d.owed[p] = tick

@@ -112,11 +112,29 @@ func (f *facts) checkDead(s *sub) {
 	}
 }
 
+// checkDropped: what a person has dropped is not handled any more. A process that was frozen may not know.
+func (f *facts) checkDropped(s *sub) {
+	dropped := map[visited]int64{}
+	for _, d := range f.settled {
+		if d.sub == s.name && d.how == pulse.SettleDrop {
+			dropped[d.visited] = d.tick
+		}
+	}
+	for _, c := range f.calls {
+		for _, v := range c.visits {
+			tick, ok := dropped[visited{s.name, c.generation, v.position}]
+			if ok && c.sub == s && c.begin > tick && !c.node.thawed.Load() {
+				f.w.violate("G4: %s handles %d of %q at tick %d, which was dropped at tick %d", c.node.name, v.position, s.name, c.begin, tick)
+			}
+		}
+	}
+}
+
 // spent counts the attempts that failed since a person last let the delivery begin anew, and those that may have.
 func (f *facts) spent(s *sub, v visited) (spent, unsure int) {
 	var since int64
 	for _, d := range f.settled {
-		if d.visited == v && d.how != pulse.SettleSkip { // dropped ahead of the cursor it may come again
+		if d.visited == v && d.how != pulse.SettleSkip {
 			since = d.tick
 		}
 	}
@@ -126,7 +144,7 @@ func (f *facts) spent(s *sub, v visited) (spent, unsure int) {
 		}
 		fails := (c.outcome == failed || c.outcome == parked) && len(c.visits) == 1 // a larger batch is split
 		switch {
-		case fails && !c.stopped && s.batch == 0: // a batch reports when all of it is tried
+		case fails && !c.stopped && !c.late && s.batch == 0: // a batch reports when all of it is tried
 			spent++
 		case fails || c.outcome == killed || c.outcome == handled && c.done() == 0:
 			unsure++

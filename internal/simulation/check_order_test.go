@@ -72,8 +72,6 @@ func (f *facts) released(s *sub, generation int) release {
 		for _, v := range c.visits {
 			if done := c.done(); done != 0 {
 				free.at(v.position, done)
-			} else if s.skip && c.end != 0 && (c.outcome == parked || v.attempt >= s.policy.Attempts) {
-				free.at(v.position, c.end)
 			}
 		}
 	}

@@ -56,6 +56,7 @@ func (w *world) check() {
 	for _, s := range w.plan.subs {
 		f.checkHandled(s)
 		f.checkDead(s)
+		f.checkDropped(s)
 		for generation := 1; s.ordered && generation <= f.generation(s.name); generation++ {
 			f.checkOrder(s, generation)
 		}

@@ -141,7 +141,7 @@ func (h *handler) end(ctx context.Context, c *call, err error) {
 	if h.node.isDead() {
 		outcome = killed
 	}
-	c.stopped = h.node.stops.Load()
+	c.stopped, c.late = h.node.stops.Load(), h.w.age()-c.at > h.sub.timeout
 	h.w.trace("%s/%s has %s %v: %v", h.node.name, h.sub.name, outcome, positions(c), err)
 	h.w.cover("outcome: " + outcome)
 	h.w.history.finish(c, outcome)

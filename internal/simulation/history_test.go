@@ -21,7 +21,7 @@ type history struct {
 	settled   []settled
 	tries     map[try]int                 // calls so far that a trouble could spoil
 	starts    map[string][]pulse.Position // first position of each generation of a subscription
-	dying     map[visited]int64           // tick at which a delivery first looked like a dead letter in a save
+	dying     map[visited]int64           // tick at which a delivery was first to be saved as a dead letter
 	recorded  map[visited]int             // how often it was written down as being tried
 	pauses    []pausing
 	running   map[running][]*call // under way
@@ -55,6 +55,7 @@ type call struct {
 	at         time.Duration
 	outcome    string
 	stopped    bool         // its process was stopping when it ended: a failure may not count
+	late       bool         // it outlived its timeout: when its session has ended without it a failure does not count
 	tx         *transaction // nil without one
 }
 
@@ -148,8 +149,7 @@ func (w *world) advancing(lease pulse.Lease, p *pulse.Progress) {
 		if row.Status == pulse.StatusRunning {
 			h.recorded[v]++
 		}
-		last := row.Status == pulse.StatusDead || row.Status == pulse.StatusRunning && row.Attempt >= w.subOf(lease.Name).policy.Attempts
-		if _, ok := h.dying[v]; !ok && last {
+		if _, ok := h.dying[v]; !ok && row.Status == pulse.StatusDead {
 			h.dying[v] = h.now()
 		}
 	}

@@ -12,13 +12,20 @@ import (
 
 // inlet is the Source of one process.
 type inlet struct {
-	source pulse.Source
-	node   *node
-	w      *world
+	source    pulse.Source
+	delivered *sync.Map // a delivery for each that was
+	node      *node
+	w         *world
+}
+
+// delivery is that of an event to a subscription.
+type delivery struct {
+	subscription string
+	position     pulse.Position
 }
 
 func (d *destination) inlet(n *node) *inlet {
-	return &inlet{source: d.broker.Source(school), node: n, w: d.w}
+	return &inlet{source: d.broker.Source(school), delivered: &d.delivered, node: n, w: d.w}
 }
 
 // troubled lets a call to the broker fail now and then.
@@ -44,13 +51,6 @@ func (in *inlet) leave(err error) error {
 	return err
 }
 
-func (in *inlet) First(ctx context.Context) (first pulse.Position, err error) {
-	if err = in.troubled("a first message"); err == nil {
-		first, err = in.source.First(ctx)
-	}
-	return first, in.leave(err)
-}
-
 func (in *inlet) Open(ctx context.Context, cfg pulse.FeedConfig) (pulse.Feed, error) {
 	if err := in.troubled("an opening"); err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (in *inlet) Open(ctx context.Context, cfg pulse.FeedConfig) (pulse.Feed, er
 	if err != nil {
 		return nil, in.leave(err)
 	}
-	f := &inletFeed{inlet: in, feed: feed, closed: make(chan struct{})}
+	f := &inletFeed{inlet: in, feed: feed, subscription: cfg.Subscription, closed: make(chan struct{})}
 	go f.end()
 	if err := in.leave(nil); err != nil {
 		_ = f.Close()
@@ -71,9 +71,10 @@ func (in *inlet) Open(ctx context.Context, cfg pulse.FeedConfig) (pulse.Feed, er
 // inletFeed is an open feed of a process.
 type inletFeed struct {
 	*inlet
-	feed   pulse.Feed
-	once   sync.Once
-	closed chan struct{}
+	feed         pulse.Feed
+	subscription string
+	once         sync.Once
+	closed       chan struct{}
 }
 
 // patience is how long the broker waits for a process it hears nothing of.
@@ -97,18 +98,18 @@ func (f *inletFeed) Fetch(ctx context.Context, max int) ([]pulse.Message, error)
 	msgs, err := f.feed.Fetch(ctx, max)
 	for i := range msgs {
 		f.w.cover("a message delivered")
-		if msgs[i].Redelivered {
+		if _, again := f.delivered.LoadOrStore(delivery{f.subscription, msgs[i].Position}, true); again {
 			f.w.cover("a message redelivered")
 		}
 	}
 	return msgs, f.leave(err)
 }
 
-func (f *inletFeed) Ack(ctx context.Context, msgs []pulse.Message) error {
+func (f *inletFeed) Ack(ctx context.Context, receipts []uint64) error {
 	if err := f.troubled("an acknowledgement"); err != nil {
 		return err
 	}
-	err := f.feed.Ack(ctx, msgs)
+	err := f.feed.Ack(ctx, receipts)
 	if err == nil && !f.w.isHealed() && f.node.draw("acknowledged", f.w.plan.broker.read) {
 		f.w.cover("an acknowledgement reported as failed")
 		err = fmt.Errorf("%w: no answer", pulse.ErrBroker)

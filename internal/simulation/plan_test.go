@@ -221,16 +221,3 @@ func (s *sub) options() []pulse.SubscribeOption {
 	}
 	return opts
 }
-
-// subOf finds a subscription of the schedule.
-func (w *world) subOf(name string) *sub {
-	for _, s := range w.plan.subs {
-		if s.name == name {
-			return s
-		}
-	}
-	if w.plan.relay != nil && w.plan.relay.name == name {
-		return w.plan.relay
-	}
-	panic("no subscription " + name)
-}
