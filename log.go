@@ -8,10 +8,14 @@ import (
 )
 
 // Log iterates over the envelopes q selects, in order of position, up to the head of the log as it is when the
-// iteration gets there. It reads page by page and holds no transaction open. An error ends the iteration.
-// q.Limit bounds the number of envelopes; 0 means all.
+// iteration gets there: all that was emitted before it begins is in it. It reads page by page and holds no transaction open. An error
+// ends the iteration. q.Limit bounds the number of envelopes; 0 means all.
 func (b *Bus) Log(ctx context.Context, q Query) iter.Seq2[Envelope, error] {
 	return func(yield func(Envelope, error) bool) {
+		if _, err := b.store.Info(ctx); err != nil { // gives positions to what was emitted just now
+			yield(Envelope{}, fmt.Errorf("look at the head of the log: %w", err))
+			return
+		}
 		left := q.Limit
 		for {
 			page, err := b.store.Read(ctx, q)

@@ -373,3 +373,19 @@ func TestOnTx(t *testing.T) {
 		t.Fatalf("%d events, want 12 and 12 mails sent", head)
 	}
 }
+
+// What was just emitted is in the log, though no bus runs that would give it a position.
+func TestLogHasWhatWasJustEmitted(t *testing.T) {
+	bus := openBus(t, openStore(t, newDatabase(t)))
+	id, err := bus.Emit(t.Context(), published{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for env, err := range bus.Log(t.Context(), pulse.Query{}) {
+		if err != nil || env.ID != id || env.Position != 1 {
+			t.Errorf("%v at %d, %v", env.ID, env.Position, err)
+		}
+		return
+	}
+	t.Error("the log is empty")
+}
