@@ -162,7 +162,8 @@ func (s *session) handedOut(items []*item) {
 }
 
 // findHung turns deliveries whose handler outlived its timeout into rows, so that the cursor can pass them. They
-// keep their key and their worker until the handler returns.
+// keep their key and their worker until the handler returns. Those of a batch are noted as being tried until all its parts are: when the
+// process ends before, each spends an attempt.
 func (s *session) findHung() {
 	now := time.Now()
 	for it := range s.running {

@@ -148,6 +148,8 @@ func (f *facts) spent(s *sub, v visited) (spent, unsure int) {
 			spent++
 		case fails || c.outcome == killed || c.outcome == handled && c.done() == 0:
 			unsure++
+		case c.outcome == failed && c.late: // a batch that was taken for hung is noted as being tried until all its parts are
+			unsure++
 		}
 	}
 	if !f.w.plan.calm {
