@@ -69,8 +69,13 @@ func certain[T any](ctx context.Context, b *Broker, question func(ctx context.Co
 // leaderless is the answer of a cluster that has no leader at the moment.
 func leaderless(err error) bool {
 	const notAvailable = 10008
-	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == notAvailable
+	return hasCode(err, notAvailable)
+}
+
+// hasCode reports whether err is this answer of the server.
+func hasCode(err error, code jetstream.ErrorCode) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && api.ErrorCode == code
 }
 
 func sleep(ctx context.Context, d time.Duration) {

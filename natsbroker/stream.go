@@ -22,7 +22,7 @@ func (b *Broker) ensureStream(ctx context.Context) (*jetstream.StreamInfo, error
 	look := func(ctx context.Context) (jetstream.Stream, error) { return b.js.Stream(ctx, b.opts.Stream) }
 	s, err := ask(ctx, b, look)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		s, err = ask(ctx, b, func(ctx context.Context) (jetstream.Stream, error) { return b.js.CreateStream(ctx, b.streamConfig()) })
+		s, err = b.createStream(ctx)
 		if err == nil {
 			err = b.awaitStream(ctx)
 		}
@@ -38,6 +38,17 @@ func (b *Broker) ensureStream(ctx context.Context) (*jetstream.StreamInfo, error
 		b.leader.Store(info.Cluster.Leader)
 	}
 	return info, nil
+}
+
+// createStream makes the stream. The server may not be done yet with removing one of this name: then it cannot make the files for a moment.
+func (b *Broker) createStream(ctx context.Context) (jetstream.Stream, error) {
+	const storeFailed, patience = 10049, time.Second
+	for until := time.Now().Add(patience); ; sleep(ctx, askPause) {
+		s, err := ask(ctx, b, func(ctx context.Context) (jetstream.Stream, error) { return b.js.CreateStream(ctx, b.streamConfig()) })
+		if !hasCode(err, storeFailed) || time.Now().After(until) {
+			return s, err
+		}
+	}
 }
 
 // stream looks at the stream, which should be there.
