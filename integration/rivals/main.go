@@ -111,6 +111,7 @@ func measure(ctx context.Context, s settings, out io.Writer, file string) (err e
 		if !wanted {
 			continue
 		}
+		fmt.Fprintf(os.Stderr, "measuring %s …\n", section.name) // all of it takes many minutes
 		if err := section.run(ctx, b); err != nil {
 			return fmt.Errorf("%s: %w", section.name, err)
 		}
