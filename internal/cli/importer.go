@@ -51,9 +51,12 @@ func (c *recordCollector) Append(_ context.Context, recs []pulse.Record) error {
 	return nil
 }
 
-// run imports all lines of r.
+// run imports all lines of r, or until ctx ends: then what was read is stored.
 func (im *importer) run(ctx context.Context, r *lineReader) error {
 	for {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(err, im.flush(context.WithoutCancel(ctx)))
+		}
 		line, err := r.next()
 		switch {
 		case err == io.EOF:
@@ -88,9 +91,6 @@ func (im *importer) judge(ctx context.Context, line int, err error) error {
 	if err == nil {
 		return nil
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
 	if err := im.flush(ctx); err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (im *importer) add(ctx context.Context, line []byte, number int) error {
 	if err != nil {
 		return err
 	}
-	_, err = im.app.Bus.In(&im.chunk).Emit(ctx, pulse.Raw{Name: e.Name, Version: e.Version, Key: e.Key, Data: e.Data},
+	_, err = im.app.Bus.In(&im.chunk).Emit(context.WithoutCancel(ctx), pulse.Raw{Name: e.Name, Version: e.Version, Key: e.Key, Data: e.Data},
 		pulse.ID(e.ID), pulse.At(e.OccurredAt), pulse.By(e.Actor), pulse.CorrelatedTo(e.Correlation), pulse.CausedBy(e.Causation),
 		pulse.Traced(e.Trace), pulse.FromSource(e.Source), pulse.Extended(e.Extensions))
 	if err == nil {
