@@ -124,7 +124,7 @@ func TestUnusableFiles(t *testing.T) {
 		{"newer schema", func(t *testing.T, path string) {
 			storeFile(t, path)
 			sqliteExec(t, path, "PRAGMA user_version = 7")
-		}, pulse.ErrInvalid, "written by a newer pulse (schema 7, this one knows 1): upgrade pulse"},
+		}, pulse.ErrInvalid, "written by a newer pulse (schema 7, this one knows 2): upgrade pulse"},
 		{"damaged schema", func(t *testing.T, path string) {
 			storeFile(t, path)
 			edit(t, path, func(b []byte) []byte { garble(b[100:4096]); return b })

@@ -13,14 +13,6 @@ import (
 )
 
 const (
-	// seenSQL: parameters are subscription, generation, cursor and positions as a JSON array.
-	seenSQL = `SELECT value FROM json_each(?4) AS wanted
-		WHERE EXISTS (SELECT 1 FROM inbox WHERE subscription = ?1 AND generation = ?2 AND position = wanted.value)
-		OR value <= ?3 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE subscription = ?1 AND position = wanted.value)`
-
-	markSQL = `INSERT INTO inbox (subscription, generation, position)
-		SELECT ?1, ?2, value FROM json_each(?3) WHERE true ON CONFLICT DO NOTHING`
-
 	putSQL = `INSERT OR REPLACE INTO deliveries
 		(subscription, position, status, lane, attempt, due_at, failed_at, name, key, error, stack) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
@@ -30,65 +22,8 @@ const (
 	forgetSQL = `DELETE FROM deliveries WHERE subscription = ?1 AND status = 'dropped'
 		AND position <= (SELECT position FROM progress WHERE kind = 'subscription' AND name = ?1)`
 
-	// pruneSQL takes a number of inbox entries away that the cursor makes superfluous. One whose delivery still has a row is
-	// needed: its effect may exist although the row says that it will be tried again.
-	pruneSQL = `DELETE FROM inbox WHERE subscription = ?1 AND generation = ?2 AND position IN (
-		SELECT position FROM inbox AS i WHERE subscription = ?1 AND generation = ?2 AND position <= ?3
-		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE subscription = ?1 AND position = i.position)
-		LIMIT 5000)`
-
 	deliverySQL = "SELECT subscription, position, status, lane, attempt, due_at, failed_at, name, key, error, stack FROM deliveries WHERE position > ?"
 )
-
-// mark enters positions into the inbox of the lease's generation and returns those that are handled already.
-func (s *Store) mark(tx *sql.Tx, lease pulse.Lease, positions []pulse.Position) (seen []pulse.Position, err error) {
-	h, err := s.current(tx, lease)
-	if err != nil || len(positions) == 0 {
-		return nil, err
-	}
-	handled, err := s.handled(tx, lease, h.cursor, positions)
-	if err != nil {
-		return nil, err
-	}
-	if len(handled) > 0 || len(positions) > 1 {
-		fresh := make([]pulse.Position, 0, len(positions))
-		for _, p := range positions {
-			if handled[p] {
-				seen = append(seen, p)
-				continue
-			}
-			handled[p] = true // a second one in this call comes too late
-			fresh = append(fresh, p)
-		}
-		positions = fresh
-	}
-	if len(positions) == 0 {
-		return seen, nil
-	}
-	n, err := s.exec(tx, markSQL, lease.Name, lease.Generation, jsonArray(positions))
-	if err == nil && n != int64(len(positions)) {
-		err = fmt.Errorf("%w: %d of %d entries were made in the inbox of subscription %q: the file is damaged", pulse.ErrStore, n, len(positions), lease.Name)
-	}
-	return seen, err
-}
-
-// handled returns those of positions whose effect exists: they are in the inbox, or the cursor has passed them and left no row.
-func (s *Store) handled(tx *sql.Tx, lease pulse.Lease, cursor pulse.Position, positions []pulse.Position) (map[pulse.Position]bool, error) {
-	rows, err := tx.Stmt(s.prepared[seenSQL]).Query(lease.Name, lease.Generation, cursor, jsonArray(positions))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	handled := map[pulse.Position]bool{}
-	for rows.Next() {
-		var p pulse.Position
-		if err := rows.Scan(&p); err != nil {
-			return nil, err
-		}
-		handled[p] = true
-	}
-	return handled, rows.Err()
-}
 
 // Advance writes p as one unit; see pulse.Deliveries.
 func (s *Store) Advance(ctx context.Context, lease pulse.Lease, p pulse.Progress) error {

@@ -74,7 +74,7 @@ func TestConnections(t *testing.T) {
 		"wal_autocheckpoint": {"4000", "4000"},
 		"journal_size_limit": {"67108864", "67108864"},
 		"application_id":     {"1349872755", "1349872755"},
-		"user_version":       {"1", "1"},
+		"user_version":       {"2", "2"},
 	} {
 		var got [2]string
 		if err := s.writer.QueryRow("PRAGMA " + pragma).Scan(&got[0]); err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // latestSchema is the number of the last migration.
-const latestSchema = 1
+const latestSchema = 2
 
 //go:embed migrations/*.sql
 var migrations embed.FS // never written to

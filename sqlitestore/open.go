@@ -150,7 +150,7 @@ func (s *Store) prepare(ctx context.Context, opts *Options) error {
 	s.prepared = map[string]*sql.Stmt{}
 	for _, query := range []string{
 		s.inserts.one, s.inserts.chunk,
-		currentSQL, seenSQL, markSQL, putSQL, removeSQL, moveSQL, forgetSQL, pruneSQL, renewSQL,
+		currentSQL, overlapSQL, rowsSQL, markSQL, putSQL, removeSQL, moveSQL, forgetSQL, pruneSQL, renewSQL,
 	} {
 		if s.prepared[query], err = s.writer.PrepareContext(ctx, query); err != nil {
 			return err
