@@ -170,7 +170,7 @@ func (f *Feed) take(max int) ([]pulse.Message, error) {
 		}
 		f.arrived = slices.Delete(f.arrived, 0, n)
 	}
-	return msgs, f.pull(max)
+	return msgs, f.pull()
 }
 
 // usable is nil while the feed can be used.

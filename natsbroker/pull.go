@@ -3,6 +3,7 @@ package natsbroker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -22,6 +23,8 @@ const (
 	pullPause    = 10 * time.Millisecond // before it is sent again, doubled each time
 	pullPauseMax = 250 * time.Millisecond
 	pullPatience = 10 * time.Second
+
+	pullBytes = 16 << 20 // of messages that one pull brings, at most
 )
 
 // What the server is told of a message.
@@ -30,16 +33,18 @@ const (
 	working = "+WPI"
 )
 
-// pull asks for messages: as many as may be out, and not so often. What was asked for arrives without being asked for again.
-func (f *Feed) pull(limit int) error {
-	room := f.cfg.Window - len(f.open) - len(f.arrived) - f.pulled
-	n := min(limit, room)
-	if n < 1 || f.pulled > limit/2 || time.Now().Before(f.pullAfter) {
+// pull asks for as many messages as may be out, once that is more than is on its way: not often, and early enough, as the server may be
+// busy storing others when it is asked.
+func (f *Feed) pull() error {
+	n := f.cfg.Window - len(f.open) - len(f.arrived) - f.pulled
+	if n < 1 || n < f.pulled || time.Now().Before(f.pullAfter) {
 		return nil
 	}
-	b := make([]byte, 0, 96)
+	b := make([]byte, 0, 128)
 	b = append(b, `{"batch":`...)
 	b = strconv.AppendInt(b, int64(n), 10)
+	b = append(b, `,"max_bytes":`...)
+	b = strconv.AppendInt(b, max(pullBytes, 2*f.broker.nc.MaxPayload()), 10)
 	b = append(b, `,"expires":`...)
 	b = strconv.AppendInt(b, int64(pullExpires), 10)
 	b = append(b, `,"idle_heartbeat":`...)
@@ -99,7 +104,7 @@ func (f *Feed) status(m *nats.Msg) {
 	f.pulled = max(f.pulled-left, 0)
 	switch {
 	case code == "404", code == "408":
-	case code == "409" && (text == "Leadership Change" || text == "Server Shutdown" || text == "Batch Completed"):
+	case code == "409" && slices.Contains([]string{"Leadership Change", "Server Shutdown", "Batch Completed", "Message Size Exceeds MaxBytes"}, text):
 	case code == "409" && text == "Consumer Deleted":
 		f.failLocked(fmt.Errorf("%w: the consumer was deleted: another instance took over, or the stream is gone: open again", pulse.ErrBroker))
 	case code == "503":
