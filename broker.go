@@ -56,6 +56,10 @@ type FeedConfig struct {
 	Names        []string // names and patterns; nil for all
 	Start        Position // first position wanted, when the name is new to the source; messages before it are not delivered. 0 for all
 	Window       int      // messages delivered to this Feed and not acknowledged at most
+
+	// Known returns the event at a place of the log, when it is at hand: a Feed need not read it out of the message that tells of this place
+	// and commitment. Nil when nothing is. The caller owns what it gets. It may be called by any goroutine.
+	Known func(Cursor) (Envelope, bool)
 }
 
 // Feed is an open Source. It is used by one goroutine, except that Ack may run beside Fetch.

@@ -35,6 +35,7 @@ type Bus struct {
 	head   headSignal
 	saved  chan struct{} // has room for one: a subscription saved its progress, for Drain
 	turn   chan struct{} // has room for one: the suspect delivery that is being tried
+	recent recent
 
 	mu      sync.Mutex
 	runners map[string]*runner // by subscription name

@@ -164,6 +164,9 @@ func (b *Bus) register(s *subscription) error {
 	if _, err := ports.subscriptions.Register(ctx, Registration{Name: s.name, Start: s.start, Source: s.from}); err != nil {
 		return err
 	}
+	if s.source != nil {
+		b.recent.wanted()
+	}
 	b.runners[s.name] = newRunner(b, s, ports)
 	return nil
 }

@@ -186,12 +186,7 @@ func (f *Feed) usable(op string) error {
 
 // accept makes a message of what arrived, or acknowledges what is not wanted.
 func (f *Feed) accept(a *arrival) (msg pulse.Message, ok bool) {
-	for name, values := range a.msg.Header {
-		for _, value := range values {
-			f.reader.Set(name, value)
-		}
-	}
-	env, err := f.reader.Envelope(a.msg.Data)
+	env, err := f.read(a.msg)
 	if err != nil {
 		f.broker.opts.Log.Error("natsbroker: a message that is no event is skipped", "subscription", f.cfg.Subscription, "subject", a.msg.Subject, "sequence", a.seq, "error", err)
 	}
@@ -203,6 +198,23 @@ func (f *Feed) accept(a *arrival) (msg pulse.Message, ok bool) {
 	d := a.delivery
 	f.open[f.receipt] = &d
 	return pulse.Message{Envelope: env, Receipt: f.receipt}, true
+}
+
+// read is the event of a message.
+func (f *Feed) read(m *nats.Msg) (pulse.Envelope, error) {
+	if f.cfg.Known != nil {
+		if place, ok := placeOf(m.Header); ok {
+			if env, ok := f.cfg.Known(place); ok {
+				return env, nil
+			}
+		}
+	}
+	for name, values := range m.Header {
+		for _, value := range values {
+			f.reader.Set(name, value)
+		}
+	}
+	return f.reader.Envelope(m.Data)
 }
 
 func (f *Feed) wants(name string) bool {

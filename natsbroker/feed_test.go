@@ -289,3 +289,34 @@ func TestInvalidUse(t *testing.T) {
 		}
 	}
 }
+
+// A feed takes the event from who asks for the feed, if it is at hand there, and else from the message.
+func TestKnownEvents(t *testing.T) {
+	b := connect(t, run(t, nil).ClientURL(), natsbroker.Options{})
+	envs := events(1, 20)
+	publishUntil(t, b.Publisher(), envs)
+	known := func(c pulse.Cursor) (pulse.Envelope, bool) {
+		if c.Position%2 == 0 || c.Commitment != envs[c.Position-1].Commitment {
+			return pulse.Envelope{}, false
+		}
+		env := envs[c.Position-1]
+		env.Source = "/at/hand"
+		return env, true
+	}
+	f := open(t, b, pulse.FeedConfig{Subscription: "mailer", Known: known})
+	for n := 0; n < len(envs); {
+		msgs, err := f.Fetch(t.Context(), len(envs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range msgs {
+			want := envs[n].Source
+			if n++; n%2 == 1 {
+				want = "/at/hand"
+			}
+			if m := &msgs[i]; m.Position != pulse.Position(n) || m.Source != want {
+				t.Errorf("event %d came from %q at position %d, want %q", n, m.Source, m.Position, want)
+			}
+		}
+	}
+}

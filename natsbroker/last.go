@@ -30,13 +30,26 @@ func highOf(h nats.Header) (c pulse.Cursor, ok bool) {
 	if high := h.Get(headerHigh); high != "" {
 		position, commitment, _ = strings.Cut(high, " ")
 	}
+	return readPlace(position, commitment)
+}
+
+// placeOf reads the place in the log that a message tells of.
+func placeOf(h nats.Header) (c pulse.Cursor, ok bool) {
+	return readPlace(h.Get(cloudevents.HeaderPosition), h.Get(cloudevents.HeaderCommitment))
+}
+
+func readPlace(position, commitment string) (c pulse.Cursor, ok bool) {
 	n, err := strconv.ParseInt(position, 10, 64)
 	if err != nil || n < 1 {
 		return pulse.Cursor{}, false
 	}
 	c.Position = pulse.Position(n)
-	sum, err := base64.StdEncoding.DecodeString(commitment)
-	return c, err == nil && copy(c.Commitment[:], sum) == len(sum)
+	if len(commitment) > base64.StdEncoding.EncodedLen(len(c.Commitment)) {
+		return c, false
+	}
+	var sum [len(c.Commitment) + 1]byte // what four characters more than needed could say
+	got, err := base64.StdEncoding.Decode(sum[:], []byte(commitment))
+	return c, err == nil && got == copy(c.Commitment[:], sum[:got])
 }
 
 // sync finds out what is in the stream, and with that what became of messages whose outcome was unknown. It makes a stream
