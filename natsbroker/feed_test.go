@@ -292,7 +292,7 @@ func TestInvalidUse(t *testing.T) {
 
 // A feed takes the event from who asks for the feed, if it is at hand there, and else from the message.
 func TestKnownEvents(t *testing.T) {
-	b := connect(t, run(t, nil).ClientURL(), natsbroker.Options{})
+	b := embed(t, t.TempDir(), natsbroker.Options{})
 	envs := events(1, 20)
 	publishUntil(t, b.Publisher(), envs)
 	known := func(c pulse.Cursor) (pulse.Envelope, bool) {
