@@ -20,8 +20,8 @@ const (
 // The goroutines that write exist only while there is something to write.
 type batcher struct {
 	store  Appender
-	stored func() // called after each batch that was stored
-	most   int    // batches in flight
+	stored func(recs []Record) // called with each batch that was stored; keeps nothing of the slice
+	most   int                 // batches in flight
 
 	mu       sync.Mutex
 	pending  []*unit
@@ -40,7 +40,7 @@ type unit struct {
 	cancelled bool // the caller left before
 }
 
-func newBatcher(store Appender, stored func()) *batcher {
+func newBatcher(store Appender, stored func(recs []Record)) *batcher {
 	b := &batcher{store: store, stored: stored, most: 1}
 	if p, ok := store.(Parallel); ok {
 		b.most = max(1, p.ParallelAppends())
@@ -175,7 +175,7 @@ func (b *batcher) write(units []*unit, buf []Record) []Record {
 		return b.write(units[half:], buf)
 	}
 	if err == nil {
-		b.stored()
+		b.stored(recs)
 	}
 	for _, u := range units {
 		u.done <- err

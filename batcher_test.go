@@ -59,7 +59,7 @@ func unitOf(names ...string) []Record {
 func TestBatcherSharesTransactions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &gatedStore{gate: make(chan struct{})}
-		b := newBatcher(store, func() {})
+		b := newBatcher(store, func([]Record) {})
 		var wg sync.WaitGroup
 		emit := func(name string) {
 			wg.Go(func() {
@@ -94,7 +94,7 @@ func TestBatcherIsolatesTheCulprit(t *testing.T) {
 					}
 					return nil
 				}}
-				b := newBatcher(store, func() {})
+				b := newBatcher(store, func([]Record) {})
 				errs := make([]error, 20)
 				var wg sync.WaitGroup
 				wg.Go(func() { _ = b.Append(t.Context(), unitOf("first")) })
@@ -123,7 +123,7 @@ func TestBatcherIsolatesTheCulprit(t *testing.T) {
 func TestBatcherStoreFailureIsNotSplit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &gatedStore{gate: make(chan struct{}), fail: func(*Record) error { return ErrStore }}
-		b := newBatcher(store, func() {})
+		b := newBatcher(store, func([]Record) {})
 		var wg sync.WaitGroup
 		for range 30 {
 			wg.Go(func() {
@@ -146,7 +146,7 @@ func TestBatcherStoreFailureIsNotSplit(t *testing.T) {
 func TestBatcherCancellation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &gatedStore{gate: make(chan struct{})}
-		b := newBatcher(store, func() {})
+		b := newBatcher(store, func([]Record) {})
 		inFlight, cancelInFlight := context.WithCancel(t.Context())
 		waiting, cancelWaiting := context.WithCancel(t.Context())
 		var errInFlight, errWaiting, errNeighbour error
@@ -180,7 +180,7 @@ func TestBatcherCancellation(t *testing.T) {
 func TestBatcherClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &gatedStore{gate: make(chan struct{})}
-		b := newBatcher(store, func() {})
+		b := newBatcher(store, func([]Record) {})
 		accepted := make(chan error, 1)
 		go func() { accepted <- b.Append(t.Context(), unitOf("accepted")) }()
 		synctest.Wait()
@@ -206,7 +206,7 @@ func TestBatcherClose(t *testing.T) {
 // TestBatcherTimesOut: a store that hangs does not hold its callers for ever.
 func TestBatcherTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBatcher(&gatedStore{gate: make(chan struct{})}, func() {})
+		b := newBatcher(&gatedStore{gate: make(chan struct{})}, func([]Record) {})
 		begin := time.Now()
 		err := b.Append(t.Context(), unitOf("x"))
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != storeTimeout {
@@ -224,7 +224,7 @@ func (*parallelStore) ParallelAppends() int { return 2 }
 func TestBatcherKeepsAsManyInFlightAsTheStoreTakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &parallelStore{gatedStore{gate: make(chan struct{})}}
-		b := newBatcher(store, func() {})
+		b := newBatcher(store, func([]Record) {})
 		var callers sync.WaitGroup
 		for _, name := range []string{"first", "second", "third", "fourth", "fifth"} {
 			callers.Go(func() {

@@ -15,7 +15,12 @@ import (
 // counting is a store that counts.
 type counting struct {
 	*memstore.Store
-	infos, appends atomic.Int64
+	infos, appends, reads atomic.Int64
+}
+
+func (s *counting) Read(ctx context.Context, q pulse.Query) (pulse.Page, error) {
+	s.reads.Add(1)
+	return s.Store.Read(ctx, q)
 }
 
 func (s *counting) Info(ctx context.Context) (pulse.Info, error) {
@@ -97,4 +102,39 @@ func TestWhatAHandlerEmitsIsSeenAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestWhatWasJustEmittedIsAtHand: the store is read for what another process has emitted, and what lies behind that, only.
+func TestWhatWasJustEmittedIsAtHand(t *testing.T) {
+	store := &counting{Store: memstore.New(nil)}
+	bus, got := subscribed(t, store)
+	other, err := pulse.New(store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	emit(t, bus, lesson{"a", 1})
+	drain(t, bus)
+	if n := store.reads.Load(); got.Load() != 1 || n != 0 {
+		t.Errorf("%d events are handled and the store was read %d times, want 1 and never", got.Load(), n)
+	}
+	emit(t, other, lesson{"a", 2})
+	emit(t, bus, lesson{"a", 1})
+	drain(t, bus)
+	if got.Load() != 3 {
+		t.Errorf("%d events are handled, want 3", got.Load())
+	}
+}
+
+// subscribed is a bus over store that counts what it handles.
+func subscribed(t *testing.T, store pulse.Store) (*pulse.Bus, *atomic.Int64) {
+	t.Helper()
+	bus, err := pulse.New(store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got atomic.Int64
+	if err := bus.Subscribe("index", pulse.On(func(context.Context, lesson) error { got.Add(1); return nil }), pulse.Start(pulse.Beginning)); err != nil {
+		t.Fatal(err)
+	}
+	return bus, &got
 }
