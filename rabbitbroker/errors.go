@@ -46,9 +46,9 @@ func advice(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		return ""
-	case errors.Is(err, amqp.ErrCredentials) || is(err, amqp.AccessRefused) && strings.Contains(text, "Login was refused"):
+	case errors.Is(err, amqp.ErrCredentials) || is(err, amqp.AccessRefused) && strings.Contains(text, "refused using authentication mechanism"):
 		return "the server does not let this user in: check user and password: "
-	case errors.Is(err, amqp.ErrVhost) || is(err, amqp.NotAllowed):
+	case is(err, amqp.NotAllowed):
 		return "the virtual host is not there, or not for this user: make it by rabbitmqctl add_vhost, grant it by rabbitmqctl set_permissions, or name another one behind HOST:PORT/: "
 	case is(err, amqp.AccessRefused):
 		return "the user lacks a right: grant it by rabbitmqctl set_permissions: until then it waits in the log: "
@@ -56,6 +56,8 @@ func advice(err error) string {
 		return "it is there, and made for something else: remove it, or give another name by Exchange: "
 	case strings.Contains(text, "tls: ") || strings.Contains(text, "x509: "):
 		return "the two do not agree about certificates: check TLS, and that amqps:// and its port are meant: "
+	case is(err, amqp.FrameError) || is(err, amqp.ChannelError):
+		return "the connection was lost, it is made again when it is needed: "
 	case isNet && net.Op == "dial":
 		return "nobody listens there: check the address, and that the server runs: "
 	}

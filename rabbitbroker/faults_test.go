@@ -26,7 +26,8 @@ func TestConnectionIsCut(t *testing.T) {
 	const cuts = 50
 	connections := 0
 	for range cuts {
-		randomly(200 * time.Millisecond)
+		w.awaitPublished(t)
+		randomly(50 * time.Millisecond)
 		eventually(t, "a connection to cut", func() bool {
 			cut := n.cut()
 			connections += cut
@@ -52,13 +53,13 @@ func TestServerComesBackUnderLoad(t *testing.T) {
 	w := newWorld(t, b)
 	back := func(end ...func() error) {
 		t.Helper()
-		w.awaitNoted(t, 1000)
+		w.awaitNoted(t, 500)
 		for _, step := range append(end, srv.Restart) {
 			if err := step(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		w.awaitNoted(t, 1000)
+		w.awaitNoted(t, 500)
 	}
 	w.begin(t)
 	back(srv.Stop)

@@ -117,6 +117,14 @@ func (w *world) awaitNoted(t *testing.T, n pulse.Position) {
 	eventually(t, "handling of more events", func() bool { return w.state(t, subscription).Cursor.Position >= at+n })
 }
 
+// awaitPublished waits until the relay has come further.
+func (w *world) awaitPublished(t *testing.T) {
+	t.Helper()
+	relay := pulse.RelayName("rabbit")
+	at := w.state(t, relay).Cursor.Position
+	eventually(t, "publishing of more events", func() bool { return w.state(t, relay).Cursor.Position > at })
+}
+
 func (w *world) state(t *testing.T, name string) pulse.SubscriptionState {
 	t.Helper()
 	states, err := w.Subscriptions(t.Context())
