@@ -47,7 +47,7 @@ func advice(err error) string {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		return ""
 	case errors.Is(err, amqp.ErrCredentials) || is(err, amqp.AccessRefused) && strings.Contains(text, "refused using authentication mechanism"):
-		return "the server does not let this user in: check user and password: "
+		return "the connection ended while logging in, as it does when the server does not let a user in: check user and password: "
 	case is(err, amqp.NotAllowed):
 		return "the virtual host is not there, or not for this user: make it by rabbitmqctl add_vhost, grant it by rabbitmqctl set_permissions, or name another one behind HOST:PORT/: "
 	case is(err, amqp.AccessRefused):

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -75,7 +73,6 @@ func (b *Broker) dial(ctx context.Context) (*link, error) {
 func (b *Broker) dialOne(ctx context.Context, addr *amqp.URI) (*link, error) {
 	l := &link{broker: b, channelClosed: make(chan *amqp.Error, 1), connClosed: make(chan *amqp.Error, 1)}
 	ended := func() bool { return true }
-	var through *timed
 	config := amqp.Config{
 		Heartbeat: heartbeat, Locale: "en_US", Properties: amqp.Table{"product": "pulse", "connection_name": "pulse " + b.opts.Exchange},
 		TLSClientConfig: b.opts.TLS.Clone(),
@@ -90,8 +87,7 @@ func (b *Broker) dialOne(ctx context.Context, addr *amqp.URI) (*link, error) {
 			}
 			l.raw = raw
 			ended = context.AfterFunc(ctx, func() { raw.Close() })
-			through = &timed{Conn: raw}
-			return through, nil
+			return &timed{raw}, nil
 		},
 	}
 	conn, err := amqp.DialConfig(addr.String(), config)
@@ -104,7 +100,10 @@ func (b *Broker) dialOne(ctx context.Context, addr *amqp.URI) (*link, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, loggingIn(err, through)
+		if errors.Is(err, amqp.ErrVhost) { // a guess: about virtual hosts the server says itself what is wrong
+			err = errLost
+		}
+		return nil, err
 	case !stopped:
 		return nil, ctx.Err()
 	}
@@ -118,29 +117,8 @@ func (b *Broker) dialOne(ctx context.Context, addr *amqp.URI) (*link, error) {
 	return l, nil
 }
 
-// loggingIn is what the client says about a connection that ended while it logged in, for which it has two guesses. The server says itself
-// that a virtual host is not there, and ends the connection in good order, without a word, when user or password are wrong.
-func loggingIn(err error, through *timed) error {
-	switch {
-	case errors.Is(err, amqp.ErrVhost), errors.Is(err, amqp.ErrCredentials) && !through.ended.Load():
-		return errLost
-	}
-	return err
-}
-
 // timed is a connection of which a write that gets nowhere ends it.
-type timed struct {
-	net.Conn
-	ended atomic.Bool // the other side ended it in good order
-}
-
-func (c *timed) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if errors.Is(err, io.EOF) {
-		c.ended.Store(true)
-	}
-	return n, err
-}
+type timed struct{ net.Conn }
 
 func (c *timed) Write(p []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {

@@ -96,7 +96,7 @@ func (s *serving) says(t *testing.T) (said string) {
 func TestServeIsNotLetIn(t *testing.T) {
 	srv := rabbit.Server(t)
 	for name, tc := range map[string]struct{ url, want string }{
-		"wrong password":       {srv.URLFor(rabbittest.User, "secret", srv.Address(), "/"), "the server does not let this user in: check user and password"},
+		"wrong password":       {srv.URLFor(rabbittest.User, "secret", srv.Address(), "/"), "when the server does not let a user in: check user and password"},
 		"unknown virtual host": {srv.URLFor(rabbittest.User, rabbittest.Password, srv.Address(), "nowhere"), "the virtual host is not there, or not for this user"},
 		"no right":             {srv.URLFor(rabbittest.Stranger, rabbittest.Password, srv.Address(), "/"), "the user lacks a right: grant it by rabbitmqctl set_permissions"},
 		"nobody there":         {"amqp://127.0.0.1:1", "nobody listens there: check the address"},
