@@ -95,6 +95,9 @@ func (s *Server) configure(extra []string) error {
 		"log.console = false", "log.file.level = warning",
 		"disk_free_limit.absolute = 1MB", "vm_memory_high_watermark.absolute = 1GB",
 	}, extra...)
+	for i := range lines {
+		lines[i] = strings.ReplaceAll(lines[i], tlsPort, strconv.Itoa(s.tls))
+	}
 	for name, text := range map[string]string{
 		"definitions.json": string(definitions), "rabbitmq.conf": strings.Join(lines, "\n") + "\n", "env.conf": "", "plugins": "[].\n",
 	} {
@@ -200,6 +203,22 @@ func (s *Server) URL() string { return s.URLFor(User, Password, s.Address(), "/"
 // URLFor is a URL with another user, address or virtual host.
 func (s *Server) URLFor(user, password, address, vhost string) string {
 	return "amqp://" + url.UserPassword(user, password).String() + "@" + address + "/" + url.PathEscape(vhost)
+}
+
+// tlsPort stands for a port that is not known yet.
+const tlsPort = "{tls}"
+
+// TLS are lines for a server that also lets clients in over TLS, at TLSURL, with a certificate and its key in PEM files.
+func TLS(cert, key string) []string {
+	return []string{
+		"listeners.ssl.1 = 127.0.0.1:" + tlsPort, "ssl_options.cacertfile = " + cert, "ssl_options.certfile = " + cert, "ssl_options.keyfile = " + key,
+		"ssl_options.verify = verify_none", "ssl_options.fail_if_no_peer_cert = false",
+	}
+}
+
+// TLSURL is where User is let in over TLS.
+func (s *Server) TLSURL() string {
+	return "amqps" + strings.TrimPrefix(s.URLFor(User, Password, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.tls)), "/"), "amqp")
 }
 
 // Control runs rabbitmqctl, which takes seconds.
