@@ -66,16 +66,16 @@ func TestG06_ThreeRelaysThroughKillsAndPauses(t *testing.T) {
 // The same in one process, with every store: three buses over one log, whose leases expire as soon as they are taken.
 func TestG06_ThreeRelaysInOneProcess(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, k kind) {
+	eachSystem(t, func(t *testing.T, k kind, system string) {
 		n := scaled(4000, 600)
-		b := newBroker(t, t.TempDir())
+		b := newOutside(t, system)
 		p := newPlace(t, k)
 		w := open(t, p, "")
 		holders := &publishing{}
 		var stops []func()
 		for range leases() {
 			own := open(t, &tunedPlace{p, 20 * time.Millisecond, &sync.RWMutex{}}, "")
-			own.publishTo(t, &takeovers{Publisher: dial(t, b.URL()).Publisher(), seen: holders})
+			own.publishTo(t, &takeovers{Publisher: dialOutside(t, b).Publisher(), seen: holders})
 			stops = append(stops, own.run(t))
 		}
 		for i := 0; i < n; i += 20 {
@@ -89,7 +89,7 @@ func TestG06_ThreeRelaysInOneProcess(t *testing.T) {
 		for _, stop := range stops {
 			stop()
 		}
-		found := w.compare(t, stranger(t, b.URL()))
+		found := w.compare(t, stranger(t, b))
 		t.Logf("%d changes of who publishes: %+v", holders.changes, found)
 		atLeast(t, "changes of who publishes", holders.changes, scaled(8, 2))
 	})

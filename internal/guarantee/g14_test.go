@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/edupulse-live/pulse"
-	"github.com/edupulse-live/pulse/natsbroker"
 )
 
 // restores are what is emitted after a log of 60 events, all published, was replaced by an older copy of it with 30.
@@ -24,7 +23,7 @@ const published, copied = 60, 30
 // replacement is a log that lacks what its broker has.
 type replacement struct {
 	*world
-	broker *natsbroker.Broker
+	broker natsOutside
 	seen   *tally
 }
 
@@ -123,7 +122,7 @@ func TestG14_RelayStopsWhenTheLogWasRestored(t *testing.T) {
 				r := restored(t, k, more, true)
 				r.publish(t, r.broker, "")
 				r.expectDiverged(t, pulse.RelayName(destination))
-				if n := len(stranger(t, r.broker.URL())); n != published {
+				if n := len(stranger(t, r.broker)); n != published {
 					t.Errorf("%d messages are at the broker, want the %d of the log before", n, published)
 				}
 			})
