@@ -24,6 +24,9 @@ func (d *doctor) broker(ctx context.Context) {
 		state, err = natsbroker.InspectDir(ctx, cfg.EmbeddedDir(), &opts)
 	case BrokerNATS:
 		state, err = natsbroker.Inspect(ctx, cfg.Broker.URL, &opts)
+	case BrokerRabbit:
+		d.rabbit(ctx)
+		return
 	default:
 		return
 	}
