@@ -53,7 +53,7 @@ func (s *Store) Append(ctx context.Context, recs []pulse.Record) error {
 	return nil
 }
 
-// ParallelAppends is 2: while the server writes one batch of emits the next is made; see pulse.Parallel.
+// ParallelAppends is 2: while the server writes one large batch of emits the next is made; see pulse.Parallel.
 func (s *Store) ParallelAppends() int { return 2 }
 
 // check refuses records that do not belong into this log.
