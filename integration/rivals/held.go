@@ -99,7 +99,7 @@ func (b *bench) load(ctx context.Context, c contestant, t *tally) (cpu, p50 floa
 func (b *bench) handling(ctx context.Context, e entry, fn func(ctx context.Context, c contestant, t *tally) error) error {
 	return b.on(ctx, e, func(c contestant, t *tally) error {
 		return during(ctx, c.run, func(ctx context.Context) error {
-			if err := warm(ctx, c, t); err != nil {
+			if err := b.warm(ctx, c, t); err != nil {
 				return err
 			}
 			return fn(ctx, c, t)
