@@ -58,9 +58,10 @@ type Page struct {
 	Next Position
 }
 
-// Parallel is the ability of a store whose Appends are faster side by side than one after the other.
+// Parallel is the ability of a store whose large Appends are faster side by side than one after the other.
 type Parallel interface {
-	// ParallelAppends is the number of batches of emits that a bus keeps in flight, from 1. It does not change.
+	// ParallelAppends is the number of batches of emits that a bus keeps in flight at most, from 1. It does not change. Batches that
+	// are not half full do not leave side by side.
 	ParallelAppends() int
 }
 

@@ -138,3 +138,57 @@ func subscribed(t *testing.T, store pulse.Store) (*pulse.Bus, *atomic.Int64) {
 	}
 	return bus, &got
 }
+
+// slow is a store on which a look at the log takes a while.
+type slow struct {
+	*counting
+}
+
+const lookTakes = time.Millisecond
+
+func (s slow) Info(ctx context.Context) (pulse.Info, error) {
+	time.Sleep(lookTakes)
+	return s.counting.Info(ctx)
+}
+
+// TestLooksAtTheLogArePaced: what is emitted in a stream shares looks, and what is emitted alone waits for one look only.
+func TestLooksAtTheLogArePaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := slow{&counting{Store: memstore.New(nil)}}
+		bus, err := pulse.New(store, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		handled := make(chan time.Time, 1000)
+		subscribe(t, bus, "mailer", pulse.On(func(context.Context, lesson) error {
+			handled <- time.Now()
+			return nil
+		}))
+		ctx, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- bus.Run(ctx) }()
+		synctest.Wait()
+		store.infos.Store(0)
+		start := time.Now()
+		const emits = 300 // each takes as long as a look
+		for n := range emits {
+			emit(t, bus, lesson{N: n})
+		}
+		if looks, most := store.infos.Load(), int64(time.Since(start)/(3*lookTakes))+1; looks > most {
+			t.Errorf("%d emits in a row had the log looked at %d times, want %d at most", emits, looks, most)
+		}
+		for range emits {
+			<-handled
+		}
+		time.Sleep(time.Second)
+		emit(t, bus, lesson{})
+		stored := time.Now()
+		if waited := (<-handled).Sub(stored); waited > lookTakes {
+			t.Errorf("an event that came alone waited for %s", waited)
+		}
+		stop()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
+}
