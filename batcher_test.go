@@ -264,7 +264,7 @@ func TestBatcherKeepsAsManyInFlightAsTheStoreTakes(t *testing.T) {
 func TestBatcherOneInFlightWhileFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &parallelStore{gatedStore{gate: make(chan struct{})}}
-		b := newBatcher(store, func() {})
+		b := newBatcher(store, func([]Record) {})
 		var callers sync.WaitGroup
 		for i := range 9 {
 			callers.Go(func() {
