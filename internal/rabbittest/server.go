@@ -93,7 +93,8 @@ func (s *Server) configure(extra []string) error {
 		"listeners.tcp.1 = 127.0.0.1:" + strconv.Itoa(s.port),
 		"load_definitions = " + filepath.Join(s.dir, "definitions.json"),
 		"log.console = false", "log.file.level = warning",
-		"disk_free_limit.absolute = 1MB", "vm_memory_high_watermark.absolute = 1GB",
+		"disk_free_limit.absolute = 1MB", "vm_memory_high_watermark.absolute = 3GB",
+		"raft.wal_max_size_bytes = 67108864", // quorum queues keep as much of their journal in memory, 512 MB by default
 	}, extra...)
 	for i := range lines {
 		lines[i] = strings.ReplaceAll(lines[i], tlsPort, strconv.Itoa(s.tls))

@@ -25,13 +25,13 @@ func TestMemoryInUseIsSeenAndPeakRemembersIt(t *testing.T) {
 	}
 	block = nil
 	after := Now()
-	for deadline := time.Now().Add(10 * time.Second); after > with-size/2 && time.Now().Before(deadline); after = Now() {
+	for deadline := time.Now().Add(10 * time.Second); !raced && after > with-size/2 && time.Now().Before(deadline); after = Now() {
 		debug.FreeOSMemory() // once may not be enough: what is being swept is not free yet
 	}
 	if peak := Peak(); peak < with-mib || peak < before+size*3/4 {
 		t.Errorf("Peak is %.0f MiB after %.0f MiB were in use", MiB(peak), MiB(with))
 	}
-	if after > with-size/2 {
+	if !raced && after > with-size/2 {
 		t.Errorf("Now is %.0f MiB after the block was freed, %.0f MiB with it", MiB(after), MiB(with))
 	}
 }
