@@ -116,10 +116,11 @@ func TestClusterHandsOver(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	handing.Go(func() {
 		for ctx.Err() == nil {
-			if _, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN.PULSE", nil); err != nil {
-				return
+			asking, cancel := context.WithTimeout(ctx, time.Second) // between two leaders nobody answers
+			if _, err := js.Conn().RequestWithContext(asking, "$JS.API.STREAM.LEADER.STEPDOWN.PULSE", nil); err == nil {
+				handed.Add(1)
 			}
-			handed.Add(1)
+			cancel()
 			time.Sleep(300 * time.Millisecond)
 		}
 	})
