@@ -39,6 +39,7 @@ var floors = map[string]floor{
 	"*store":         {level: 4, only: []string{".", "cloudevents"}, modules: 1},
 	"*broker":        {level: 4, only: []string{".", "cloudevents"}, modules: 1},
 	"natsbroker":     {level: 4, only: []string{".", "cloudevents"}, modules: 2}, // the client, and the server it can embed
+	"kafkabroker":    {level: 4, only: []string{".", "cloudevents"}, modules: 3}, // the client, its administration, and the messages of the protocol
 	"otelpulse":      {level: 4, only: []string{"."}, modules: 2},                // the API of OpenTelemetry is two modules
 	"effects/*":      {level: 4, only: []string{"."}, modules: 1},
 	"console":        {level: 5},

@@ -52,6 +52,8 @@ type headerWriter struct {
 	ends  [32]int // where the values end in buf
 	more  []int   // as ends, of further ones
 	err   error
+
+	verbatim bool // values stand as they are
 }
 
 func (w *headerWriter) write(env *pulse.Envelope) error {
@@ -130,8 +132,17 @@ func (w *headerWriter) text(name, attr, s string) {
 		w.fail(invalid(attr, "%v", err))
 		return
 	}
-	w.buf = appendEscaped(w.buf, s)
+	w.value(s)
 	w.add(name)
+}
+
+// value appends s to buf, in the way of this writer.
+func (w *headerWriter) value(s string) {
+	if w.verbatim {
+		w.buf = append(w.buf, s...)
+		return
+	}
+	w.buf = appendEscaped(w.buf, s)
 }
 
 func (w *headerWriter) number(name, attr string, n, max int64) {
@@ -194,7 +205,7 @@ func (w *headerWriter) extensions(env *pulse.Envelope) (contentType bool) {
 			w.plain(headerContentType, string(text))
 			continue
 		}
-		w.buf = appendEscaped(w.buf, string(text)) // splitExtensions has checked it; it may be empty
+		w.value(string(text)) // splitExtensions has checked it; it may be empty
 		w.add(headerPrefix + attr)
 	}
 	if typed != "" {
