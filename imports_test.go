@@ -162,7 +162,7 @@ func TestImportsRules(t *testing.T) {
 		"cli imports testing/fstest":              {"internal/cli", pkg + `import "testing/fstest"`, "imports testing/fstest"},
 		"pulsetest imports memstore":              {"pulsetest", pkg + `import ("testing"; "github.com/edupulse-live/pulse/memstore")`, ""},
 		"adapter with its client":                 {"sqlitestore", pkg + `import ("modernc.org/sqlite"; "modernc.org/sqlite/lib"; "github.com/edupulse-live/pulse/cloudevents")`, ""},
-		"adapter with two clients":                {"kafkabroker", pkg + `import ("github.com/nats-io/nats.go/jetstream"; "github.com/jackc/pgx/v5/pgxpool")`, "its floor allows 1 modules"},
+		"adapter with two clients":                {"rabbitbroker", pkg + `import ("github.com/nats-io/nats.go/jetstream"; "github.com/jackc/pgx/v5/pgxpool")`, "its floor allows 1 modules"},
 		"adapter imports an adapter":              {"pgstore", pkg + `import "github.com/edupulse-live/pulse/sqlitestore"`, "only lower floors"},
 		"adapter imports a memory adapter":        {"pgstore", pkg + `import "github.com/edupulse-live/pulse/memstore"`, "it may import only"},
 		"adapter imports internal":                {"pgstore", pkg + `import "github.com/edupulse-live/pulse/internal/failpoint"`, "only lower floors"},
