@@ -46,7 +46,7 @@ func TestTwoRelaysAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, partitions := range []int{1, 5} {
 		c := cluster(t)
-		envs := events(1, 3000)
+		envs := events(1, 6000)
 		var relays sync.WaitGroup
 		fenced := make([]int, 2)
 		for i := range fenced {
@@ -54,7 +54,7 @@ func TestTwoRelaysAtOnce(t *testing.T) {
 			relays.Go(func() { fenced[i] = relay(t, p, envs) })
 		}
 		relays.Wait()
-		if fenced[0]+fenced[1] < 10 {
+		if fenced[0]+fenced[1] < 3 {
 			t.Errorf("the relays fenced each other %d times only", fenced)
 		}
 		for _, level := range []kgo.IsolationLevel{kgo.ReadUncommitted(), kgo.ReadCommitted()} {
@@ -67,7 +67,7 @@ func TestTwoRelaysAtOnce(t *testing.T) {
 // relay publishes envs as a relay does: from behind the last there, and from there again after a failure, but not at once. It returns how
 // often it failed.
 func relay(t *testing.T, p pulse.Publisher, envs []pulse.Envelope) (failed int) {
-	wait := time.Millisecond
+	wait := 10 * time.Millisecond
 	for {
 		last, ok, err := p.Last(t.Context())
 		if err != nil || !ok {
@@ -78,7 +78,7 @@ func relay(t *testing.T, p pulse.Publisher, envs []pulse.Envelope) (failed int) 
 			if len(rest) == 0 {
 				return failed
 			}
-			n := min(1+rand.IntN(20), len(rest))
+			n := min(1+rand.IntN(100), len(rest))
 			results := p.PublishBatch(t.Context(), rest[:n])
 			if results[n-1].Outcome != pulse.Acked {
 				failed++
@@ -86,7 +86,7 @@ func relay(t *testing.T, p pulse.Publisher, envs []pulse.Envelope) (failed int) 
 				wait *= 2
 				break
 			}
-			rest, wait = rest[n:], time.Millisecond
+			rest, wait = rest[n:], 10*time.Millisecond
 		}
 		if t.Context().Err() != nil {
 			return failed

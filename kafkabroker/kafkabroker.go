@@ -46,7 +46,7 @@ import (
 
 // Options of a Broker. The zero value works.
 type Options struct {
-	Topic      string        // name of the topic, and what the names of the transactional id and of consumer groups begin with; "pulse" when empty
+	Topic      string        // name of the topic, and what the names of the transactional id and of consumer groups begin with; DefaultTopic when empty
 	Partitions int           // of a topic that is made; 1 when 0
 	Replicas   int           // copies of a topic that is made; what the cluster is configured for when 0
 	MaxAge     time.Duration // how long records are kept; 72 hours when 0
@@ -68,8 +68,10 @@ const (
 	ScramSHA512 = "SCRAM-SHA-512"
 )
 
+// DefaultTopic is the name of the topic unless Options have another.
+const DefaultTopic = "pulse"
+
 const (
-	defaultTopic  = "pulse"
 	defaultMaxAge = 72 * time.Hour
 
 	callTimeout = 10 * time.Second       // for one question to the cluster, with all its tries
@@ -84,7 +86,7 @@ func (o *Options) withDefaults() (Options, error) {
 		opts = *o
 	}
 	if opts.Topic == "" {
-		opts.Topic = defaultTopic
+		opts.Topic = DefaultTopic
 	}
 	if opts.Partitions == 0 {
 		opts.Partitions = 1

@@ -22,7 +22,7 @@ func ServeSettings() []Setting {
 		return func(c *Config) *string { return field(&c.Broker.NATS) }
 	}
 	return []Setting{
-		{"broker", "PULSE_BROKER", BrokerEmbedded, "`BROKER` to publish to: embedded, nats://HOST:PORT[,…], log, none", func(c *Config, v string) error {
+		{"broker", "PULSE_BROKER", BrokerEmbedded, "`BROKER` to publish to: embedded, nats://HOST:PORT[,…], kafka://HOST:PORT[,…]/TOPIC, log, none", func(c *Config, v string) error {
 			spec, err := ParseBroker(v)
 			spec.NATS = c.Broker.NATS
 			c.Broker = spec

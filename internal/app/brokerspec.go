@@ -21,8 +21,8 @@ import (
 
 // BrokerSpec says which broker to publish to.
 type BrokerSpec struct {
-	Kind string // BrokerEmbedded, BrokerNATS, BrokerLog or BrokerNone
-	URL  string // of the servers, for BrokerNATS; it may hold a password: print the BrokerSpec instead
+	Kind string // BrokerEmbedded, BrokerNATS, BrokerKafka, BrokerLog or BrokerNone
+	URL  string // of the servers, for BrokerNATS and BrokerKafka; it may hold a password: print the BrokerSpec instead
 	NATS NATSSpec
 }
 
@@ -73,7 +73,11 @@ func (s *BrokerSpec) Destination() string {
 
 // String is the form ParseBroker reads, without credentials.
 func (s *BrokerSpec) String() string {
-	if s.Kind != BrokerNATS {
+	switch s.Kind {
+	case BrokerNATS:
+	case BrokerKafka:
+		return redactKafka(s.URL)
+	default:
 		return s.Kind
 	}
 	var redacted []string
@@ -88,9 +92,9 @@ func (s *BrokerSpec) String() string {
 	return strings.Join(redacted, ",")
 }
 
-// ParseBroker reads embedded, log, none, or the URLs of NATS servers. Its errors quote no URL: a password may be in it.
+// ParseBroker reads embedded, log, none, or the URLs of NATS servers or of a Kafka cluster. Its errors quote no URL: a password may be in it.
 func ParseBroker(v string) (BrokerSpec, error) {
-	const advice = "use embedded, nats://HOST:PORT, log or none"
+	const advice = "use embedded, nats://HOST:PORT, kafka://HOST:PORT/TOPIC, log or none"
 	switch v {
 	case BrokerEmbedded, BrokerLog, BrokerNone:
 		return BrokerSpec{Kind: v}, nil
@@ -99,6 +103,10 @@ func ParseBroker(v string) (BrokerSpec, error) {
 	}
 	if !strings.Contains(v, "://") {
 		return BrokerSpec{}, fmt.Errorf("%q is no broker: %s", v, advice)
+	}
+	if strings.HasPrefix(v, kafkaScheme) {
+		_, _, err := parseKafka(v)
+		return BrokerSpec{Kind: BrokerKafka, URL: v}, err
 	}
 	for part := range strings.SplitSeq(v, ",") {
 		u, err := url.Parse(part)

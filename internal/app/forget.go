@@ -26,6 +26,8 @@ func Forget(ctx context.Context, cfg *Config, s *pulse.SubscriptionState, logger
 	switch spec.Kind {
 	case BrokerLog: // it keeps nothing
 		return nil
+	case BrokerKafka:
+		return forgetKafka(ctx, spec, s.Name, logger)
 	case BrokerEmbedded:
 		if spec.NATS.Listen == "" || spec.NATS.Token == "" {
 			return errNotReached
