@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -50,6 +52,10 @@ func (b *Broker) explain(err error) string {
 		return "another publisher has taken over"
 	case errors.Is(err, kerr.InvalidReplicationFactor):
 		return "the cluster has fewer brokers than copies were asked for"
+	case errors.Is(err, kgo.ErrRecordTimeout), errors.Is(err, kgo.ErrRecordRetries):
+		return fmt.Sprintf("the cluster does not take records: the topic %s has too few replicas in sync, or a partition without a leader", topic)
+	case errors.Is(err, io.EOF):
+		return fmt.Sprintf("the cluster ends the connection of %s at once: check user, password and mechanism, and whether it wants TLS", who)
 	case errors.As(err, &dns):
 		return fmt.Sprintf("the name of the server %s is not known", dns.Name)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

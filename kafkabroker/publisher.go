@@ -18,7 +18,7 @@ const (
 	spare   = 8 << 10 // what names of headers and the record itself may add to Envelope.Size
 
 	answerWait   = 15 * time.Second // how long one call may take when the caller has no deadline
-	deliveryWait = 8 * time.Second  // how long records are tried; then the error says why it failed
+	deliveryWait = 5 * time.Second  // how long records are tried; then the error says why it failed
 	abandoned    = 30 * time.Second // after which the cluster ends the transaction of a publisher that is gone for good
 )
 

@@ -188,7 +188,7 @@ func (d *doctor) kafka(ctx context.Context) {
 		return
 	}
 	topic := cmp.Or(o.Topic, kafkabroker.DefaultTopic)
-	d.published(ctx, &published{
+	d.publication(ctx, &publication{
 		what: "topic " + topic, exists: state.Exists, known: state.Known, last: state.Last,
 		own: "a topic of its own, behind the / of --broker", anew: "delete the topic " + topic + " (kafka-topics.sh --delete)",
 	})

@@ -39,7 +39,7 @@ func (d *doctor) broker(ctx context.Context) {
 	if cfg.Broker.Kind == BrokerEmbedded {
 		anew = "remove the directory " + cfg.EmbeddedDir()
 	}
-	d.published(ctx, &published{
+	d.publication(ctx, &publication{
 		what: "stream " + stream, exists: state.Exists, known: state.Known, last: state.Last,
 		own: "a stream of its own by --nats-stream and --nats-prefix", anew: anew,
 	})
@@ -49,16 +49,16 @@ func (d *doctor) broker(ctx context.Context) {
 	}
 }
 
-// published is what a broker has of what was published to it.
-type published struct {
+// publication is what a broker has of what was published to it.
+type publication struct {
 	what          string // for people: the kind of place and its name
 	exists, known bool   // the place is there; last could be told
 	last          pulse.Cursor
 	own, anew     string // advice: how to publish elsewhere, and how to begin anew
 }
 
-// published judges the last message at the broker.
-func (d *doctor) published(ctx context.Context, p *published) {
+// publication judges the last message at the broker.
+func (d *doctor) publication(ctx context.Context, p *publication) {
 	what, last := p.what, p.last
 	if !p.exists {
 		if at := d.relayed(ctx); at > 0 {
@@ -98,7 +98,7 @@ func (d *doctor) event(ctx context.Context, at pulse.Position) (*pulse.Envelope,
 	return &page.Envelopes[0], nil
 }
 
-// relayed is how far the relay has published, 0 when there is none.
+// relayed is how far the relay has publication, 0 when there is none.
 func (d *doctor) relayed(ctx context.Context) pulse.Position {
 	states, err := d.app.Bus.Subscriptions(ctx)
 	if err != nil {

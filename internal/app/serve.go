@@ -140,8 +140,11 @@ func (s *server) run(ctx context.Context) (err error) {
 		}
 	}
 	err = s.app.Bus.Run(ctx)
-	if errors.Is(err, pulse.ErrDiverged) && s.cfg.Broker.Kind == BrokerNATS {
+	switch {
+	case errors.Is(err, pulse.ErrDiverged) && s.cfg.Broker.Kind == BrokerNATS:
 		err = fmt.Errorf("%w. If another store publishes there, give each a stream and subjects of its own by --nats-stream and --nats-prefix", err)
+	case errors.Is(err, pulse.ErrDiverged) && s.cfg.Broker.Kind == BrokerKafka:
+		err = fmt.Errorf("%w. If another store publishes there, give each a topic of its own, behind the / of --broker", err)
 	}
 	return err
 }
