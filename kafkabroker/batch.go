@@ -18,16 +18,28 @@ type batch struct {
 	high    pulse.Cursor       // what the publisher's will be once the records are there
 }
 
-// fill makes records of envs, up to the first that cannot be published; refused is why it cannot. It returns how many these are.
-func (b *batch) fill(p *Publisher, envs []pulse.Envelope) (n int, refused error) {
+// fill makes records of envs, up to the first that cannot be published, and hands each to produce while the next is made. refused is why one
+// cannot. It returns how many these are.
+func (b *batch) fill(p *Publisher, envs []pulse.Envelope, produce func(*kgo.Record)) (n int, refused error) {
 	b.high = p.high
 	b.room(envs)
-	for ; n < len(envs) && refused == nil; n++ {
+	held := make([]*kgo.Record, len(p.ends)) // of each partition: it may turn out to be the last, which tells more
+	for ; n < len(envs); n++ {
 		if refused = b.add(p, &envs[n]); refused != nil {
 			break
 		}
+		r := &b.records[n]
+		if before := held[r.Partition]; before != nil {
+			produce(before)
+		}
+		held[r.Partition] = r
 	}
-	b.markEnds(p)
+	markEnds(p, held)
+	for _, r := range held {
+		if r != nil {
+			produce(r)
+		}
+	}
 	return n, refused
 }
 
@@ -111,16 +123,12 @@ func partitionOf(env *pulse.Envelope, partitions int) int32 {
 	return int32(kgo.StickyKeyPartitioner(nil).ForTopic("").Partition(&r, partitions))
 }
 
-// markEnds adds the header that tells of the other partitions.
-func (b *batch) markEnds(p *Publisher) {
+// markEnds adds the header that tells of the other partitions to the last record of each.
+func markEnds(p *Publisher, last []*kgo.Record) {
 	if len(p.ends) == 1 || len(p.ends) > mostEnds {
 		return
 	}
 	m := marks{turn: p.turn + 1, ends: make([]mark, len(p.ends))}
-	last := make([]*kgo.Record, len(p.ends))
-	for i := range b.records {
-		last[b.records[i].Partition] = &b.records[i]
-	}
 	for i := range m.ends {
 		m.ends[i] = mark{p.ends[i], last[i] != nil}
 	}

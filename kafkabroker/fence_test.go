@@ -71,7 +71,12 @@ func relay(t *testing.T, p pulse.Publisher, envs []pulse.Envelope) (failed int) 
 	for {
 		last, ok, err := p.Last(t.Context())
 		if err != nil || !ok {
-			failed++
+			if failed++; failed > 1000 {
+				t.Errorf("Last fails again and again: %v, %v", ok, err)
+				return failed
+			}
+			time.Sleep(rand.N(wait))
+			wait *= 2
 			continue
 		}
 		for rest := envs[last.Position:]; ; {

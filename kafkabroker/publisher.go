@@ -167,12 +167,24 @@ func (p *Publisher) drop() {
 // transact publishes envs up to the first that cannot be, in one transaction, and fills in the results. It returns how many these are; refused tells
 // why it ended before the last. With an error none is known to be there.
 func (p *Publisher) transact(ctx context.Context, envs []pulse.Envelope, results []pulse.Result) (n int, refused, err error) {
-	w := p.writer
-	n, refused = p.batch.fill(p, envs)
-	if n == 0 {
-		return 0, refused, nil
+	if err := p.writer.client.BeginTransaction(); err != nil {
+		return 0, nil, err
 	}
-	if err := w.commit(ctx, p.batch.records[:n], p.ends); err != nil {
+	var first error // set by the client's one goroutine for promises; read when it is done
+	n, refused = p.batch.fill(p, envs, func(r *kgo.Record) {
+		p.writer.client.Produce(ctx, r, func(_ *kgo.Record, err error) {
+			if err != nil && first == nil {
+				first = err
+			}
+		})
+	})
+	if err := p.writer.client.Flush(ctx); err != nil {
+		return 0, nil, err
+	}
+	if first != nil {
+		return 0, nil, first
+	}
+	if err := p.commit(ctx, p.batch.records[:n]); err != nil {
 		return 0, nil, err
 	}
 	for i := range n {
@@ -228,30 +240,12 @@ func (b *Broker) newWriter(ctx context.Context) (*writer, error) {
 	return &writer{client: client}, nil
 }
 
-// commit publishes records in one transaction, behind ends. With an error it is not known whether they are there, but all are or none.
-func (w *writer) commit(ctx context.Context, records []kgo.Record, ends []int64) error {
-	if err := w.client.BeginTransaction(); err != nil {
-		return err
-	}
-	var first error // written by the client's one goroutine for promises; read behind Flush
-	promise := func(_ *kgo.Record, err error) {
-		if err != nil && first == nil {
-			first = err
+// commit ends the transaction of records. With an error it is not known whether they are there, but all are or none.
+func (p *Publisher) commit(ctx context.Context, records []kgo.Record) error {
+	for i := range records {
+		if r := &records[i]; r.Offset <= p.ends[r.Partition] {
+			return fmt.Errorf("%w: partition %d ended at offset %d and took a record at %d: it lost records", pulse.ErrBroker, r.Partition, p.ends[r.Partition], r.Offset)
 		}
 	}
-	for i := range records {
-		w.client.Produce(ctx, &records[i], promise)
-	}
-	if err := w.client.Flush(ctx); err != nil {
-		return err
-	}
-	if first != nil {
-		return first
-	}
-	for i := range records {
-		if r := &records[i]; r.Offset <= ends[r.Partition] {
-			return fmt.Errorf("%w: partition %d ended at offset %d and took a record at %d: it lost records", pulse.ErrBroker, r.Partition, ends[r.Partition], r.Offset)
-		}
-	}
-	return w.client.EndTransaction(ctx, kgo.TryCommit)
+	return p.writer.client.EndTransaction(ctx, kgo.TryCommit)
 }
