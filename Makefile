@@ -1,5 +1,5 @@
 # `make` alone lists the targets. Everything a target needs is set up by the target itself.
-.PHONY: help test build lint race sim fuzz bench demo setup clean
+.PHONY: help test build lint race sim fuzz stress bench demo setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ sim: ## random schedules of faults; PULSE_SIM_SCHEDULES sets how many
 
 fuzz: ## each fuzz target for FUZZTIME: executions (20000x) or a time (1m)
 	@scripts/test.sh fuzz
+
+stress: ## PostgreSQL at length: 200,000 events sequenced, twice, 5 million stored, the promises through kills
+	@scripts/test.sh stress
 
 bench: build ## measure this machine, as for README.md; with PostgreSQL installed also next to others, see BENCH
 	bin/pulse bench

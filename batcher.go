@@ -15,16 +15,18 @@ const (
 )
 
 // batcher is an Appender that lets concurrent callers share transactions of the store: group commit. It clocks
-// itself: an idle store gets a unit at once; while one batch is in flight, or as many as the store takes at the same time, the next one fills.
+// itself: an idle store gets a unit at once; while one batch is in flight the next one fills. Where the store takes several at the same
+// time the next one leaves before the answer when it is half full: smaller ones would cost the store more than the wait costs their callers.
 //
 // The goroutines that write exist only while there is something to write.
 type batcher struct {
 	store  Appender
-	stored func() // called after each batch that was stored
-	most   int    // batches in flight
+	stored func(recs []Record) // called with each batch that was stored; keeps nothing of the slice
+	most   int                 // batches in flight
 
 	mu       sync.Mutex
 	pending  []*unit
+	waiting  int        // records of pending, those of cancelled units among them
 	flushing int        // flush goroutines that exist
 	idle     *sync.Cond // signalled when one ends
 	closed   bool
@@ -40,7 +42,7 @@ type unit struct {
 	cancelled bool // the caller left before
 }
 
-func newBatcher(store Appender, stored func()) *batcher {
+func newBatcher(store Appender, stored func(recs []Record)) *batcher {
 	b := &batcher{store: store, stored: stored, most: 1}
 	if p, ok := store.(Parallel); ok {
 		b.most = max(1, p.ParallelAppends())
@@ -58,7 +60,8 @@ func (b *batcher) Append(ctx context.Context, recs []Record) error {
 		return fmt.Errorf("%w: the bus was closed", ErrClosed)
 	}
 	b.pending = append(b.pending, u)
-	if b.flushing < b.most {
+	b.waiting += len(recs)
+	if b.flushing == 0 || b.another(b.flushing) {
 		b.flushing++
 		go b.flush()
 	}
@@ -126,11 +129,18 @@ func (b *batcher) gather(last int) {
 	}
 }
 
-// take removes the next batch from the pending units; nil, once and for all for this goroutine, when there is none.
+// another reports whether a batch may leave beside so many others. The caller holds b.mu.
+func (b *batcher) another(others int) bool { return others < b.most && b.waiting >= batchRecords/2 }
+
+// take removes the next batch from the pending units; nil, once and for all for this goroutine, when there is none, or when it may wait
+// for a flush that goes on.
 func (b *batcher) take() []*unit {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var units []*unit
+	if b.flushing > 1 && !b.another(b.flushing-1) {
+		return b.endFlush()
+	}
 	n, records, size := 0, 0, 0
 	for _, u := range b.pending {
 		if !u.cancelled {
@@ -144,15 +154,22 @@ func (b *batcher) take() []*unit {
 			u.taken = true
 			units = append(units, u)
 		}
+		b.waiting -= len(u.recs)
 		n++
 	}
 	b.pending = append(b.pending[:0], b.pending[n:]...)
 	clear(b.pending[len(b.pending):cap(b.pending)])
 	if units == nil {
-		b.flushing--
-		b.idle.Broadcast()
+		return b.endFlush()
 	}
 	return units
+}
+
+// endFlush counts the end of a flush goroutine. The caller holds b.mu.
+func (b *batcher) endFlush() []*unit {
+	b.flushing--
+	b.idle.Broadcast()
+	return nil
 }
 
 // write appends units as one transaction and answers their callers. When a record is refused for its own sake
@@ -175,7 +192,7 @@ func (b *batcher) write(units []*unit, buf []Record) []Record {
 		return b.write(units[half:], buf)
 	}
 	if err == nil {
-		b.stored()
+		b.stored(recs)
 	}
 	for _, u := range units {
 		u.done <- err

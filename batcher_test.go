@@ -59,7 +59,7 @@ func unitOf(names ...string) []Record {
 func TestBatcherSharesTransactions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &gatedStore{gate: make(chan struct{})}
-		b := newBatcher(store, func() {})
+		b := newBatcher(store, func([]Record) {})
 		var wg sync.WaitGroup
 		emit := func(name string) {
 			wg.Go(func() {
@@ -94,7 +94,7 @@ func TestBatcherIsolatesTheCulprit(t *testing.T) {
 					}
 					return nil
 				}}
-				b := newBatcher(store, func() {})
+				b := newBatcher(store, func([]Record) {})
 				errs := make([]error, 20)
 				var wg sync.WaitGroup
 				wg.Go(func() { _ = b.Append(t.Context(), unitOf("first")) })
@@ -123,7 +123,7 @@ func TestBatcherIsolatesTheCulprit(t *testing.T) {
 func TestBatcherStoreFailureIsNotSplit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &gatedStore{gate: make(chan struct{}), fail: func(*Record) error { return ErrStore }}
-		b := newBatcher(store, func() {})
+		b := newBatcher(store, func([]Record) {})
 		var wg sync.WaitGroup
 		for range 30 {
 			wg.Go(func() {
@@ -146,7 +146,7 @@ func TestBatcherStoreFailureIsNotSplit(t *testing.T) {
 func TestBatcherCancellation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &gatedStore{gate: make(chan struct{})}
-		b := newBatcher(store, func() {})
+		b := newBatcher(store, func([]Record) {})
 		inFlight, cancelInFlight := context.WithCancel(t.Context())
 		waiting, cancelWaiting := context.WithCancel(t.Context())
 		var errInFlight, errWaiting, errNeighbour error
@@ -180,7 +180,7 @@ func TestBatcherCancellation(t *testing.T) {
 func TestBatcherClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &gatedStore{gate: make(chan struct{})}
-		b := newBatcher(store, func() {})
+		b := newBatcher(store, func([]Record) {})
 		accepted := make(chan error, 1)
 		go func() { accepted <- b.Append(t.Context(), unitOf("accepted")) }()
 		synctest.Wait()
@@ -206,7 +206,7 @@ func TestBatcherClose(t *testing.T) {
 // TestBatcherTimesOut: a store that hangs does not hold its callers for ever.
 func TestBatcherTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBatcher(&gatedStore{gate: make(chan struct{})}, func() {})
+		b := newBatcher(&gatedStore{gate: make(chan struct{})}, func([]Record) {})
 		begin := time.Now()
 		err := b.Append(t.Context(), unitOf("x"))
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != storeTimeout {
@@ -220,33 +220,65 @@ type parallelStore struct{ gatedStore }
 
 func (*parallelStore) ParallelAppends() int { return 2 }
 
-// TestBatcherKeepsAsManyInFlightAsTheStoreTakes, and no more: what comes meanwhile leaves as one batch.
+// TestBatcherKeepsAsManyInFlightAsTheStoreTakes, of those that are half full, and no more: what comes meanwhile leaves as one batch.
 func TestBatcherKeepsAsManyInFlightAsTheStoreTakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &parallelStore{gatedStore{gate: make(chan struct{})}}
-		b := newBatcher(store, func() {})
+		b := newBatcher(store, func([]Record) {})
 		var callers sync.WaitGroup
-		for _, name := range []string{"first", "second", "third", "fourth", "fifth"} {
+		emit := func(name string, records int) {
 			callers.Go(func() {
-				if err := b.Append(t.Context(), unitOf(name)); err != nil {
+				if err := b.Append(t.Context(), unitOf(slices.Repeat([]string{name}, records)...)); err != nil {
 					t.Error(err)
 				}
 			})
 			synctest.Wait() // it is in flight, or waits
 		}
+		emit("first", 1)
+		emit("second", batchRecords/2-1) // waits
+		emit("third", 1)                 // both leave
+		emit("fourth", 1)
+		emit("fifth", batchRecords/2)
 		store.gate <- struct{}{}
 		store.gate <- struct{}{}
 		synctest.Wait()
 		store.mu.Lock()
-		slices.SortFunc(store.batches, func(a, b []string) int { return slices.Compare(a, b) })
-		if got := fmt.Sprint(store.batches); got != "[[first] [second]]" {
-			t.Errorf("the writes in flight were %s", got)
+		var lengths []int
+		for _, batch := range store.batches {
+			lengths = append(lengths, len(batch))
+		}
+		if slices.Sort(lengths); !slices.Equal(lengths, []int{1, batchRecords / 2}) {
+			t.Errorf("the writes in flight were of %v records", lengths)
 		}
 		store.mu.Unlock()
 		store.gate <- struct{}{}
 		callers.Wait()
-		if got := fmt.Sprint(store.batches[2:]); got != "[[third fourth fifth]]" {
-			t.Errorf("what waited left as %s", got)
+		if got := len(store.batches); got != 3 || len(store.batches[2]) != batchRecords/2+1 {
+			t.Errorf("what waited left in %d writes", got-2)
+		}
+		b.close()
+	})
+}
+
+// TestBatcherOneInFlightWhileFew: few records wait for the answer although the store would take another batch, and nobody is forgotten.
+func TestBatcherOneInFlightWhileFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &parallelStore{gatedStore{gate: make(chan struct{})}}
+		b := newBatcher(store, func([]Record) {})
+		var callers sync.WaitGroup
+		for i := range 9 {
+			callers.Go(func() {
+				if err := b.Append(t.Context(), unitOf(fmt.Sprint(i))); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		store.gate <- struct{}{}
+		store.gate <- struct{}{}
+		callers.Wait()
+		if len(store.batches) != 2 || len(store.batches[1]) != 8 {
+			t.Errorf("batches %v, want the first alone and then eight together", store.batches)
 		}
 		b.close()
 	})

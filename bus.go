@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,13 +30,15 @@ type Bus struct {
 	origin string
 	limit  int // size limit of one event, bytes
 
-	batch  *batcher
-	given  *batcher // of events whose id the caller gave: they may have to wait for who is storing the same, others must not
-	shapes shapeCache
-	head   headSignal
-	saved  chan struct{} // has room for one: a subscription saved its progress, for Drain
-	turn   chan struct{} // has room for one: the suspect delivery that is being tried
-	recent recent
+	batch     *batcher
+	given     *batcher // of events whose id the caller gave: they may have to wait for who is storing the same, others must not
+	shapes    shapeCache
+	head      headSignal
+	handled   atomic.Int64  // grows whenever a subscription has come further
+	saved     chan struct{} // has room for one: a subscription saved its progress, for Drain
+	turn      chan struct{} // has room for one: the suspect delivery that is being tried
+	emitted   recent        // by this process, for what reads the log
+	published recent        // by its relays, for what is fed from a broker
 
 	mu      sync.Mutex
 	runners map[string]*runner // by subscription name
@@ -86,8 +89,8 @@ func New(store Store, opts *Options) (*Bus, error) {
 		return nil, fmt.Errorf("pulse.New: %w", err)
 	}
 	b.head.init()
-	b.batch = newBatcher(store, b.committed)
-	b.given = newBatcher(store, b.committed)
+	b.batch = newBatcher(store, b.stored)
+	b.given = newBatcher(store, b.stored)
 	return b, nil
 }
 

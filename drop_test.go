@@ -90,7 +90,11 @@ func TestARowAheadOfTheCursorIsHandledOnce(t *testing.T) {
 				}
 				bus, got := ahead(t, row(2, pulse.StatusRetry, lane, 1), opts...)
 				drainSoon(t, bus)
-				if a := got.of("a"); !slices.Equal(a, []int{2, 3}) {
+				a := got.of("a")
+				if opts == nil {
+					slices.Sort(a)
+				}
+				if !slices.Equal(a, []int{2, 3}) {
 					t.Errorf("of the key %v are handled", a)
 				}
 			})

@@ -76,14 +76,14 @@ func (b *Bus) encode(ev Event) (encoded, error) {
 }
 
 func encodeRaw(r Raw) (encoded, error) {
-	e := encoded{name: r.Name, version: max(r.Version, 1), key: r.Key, data: r.Data}
+	e := encoded{name: r.Name, version: max(r.Version, 1), key: r.Key, data: bytes.Clone(r.Data)}
 	if r.Version < 0 {
 		return e, fmt.Errorf("%w: version %d of %q is negative", ErrInvalid, r.Version, r.Name)
 	}
 	if len(r.Data) == 0 {
 		return e, fmt.Errorf("%w: %q has no data: give at least {}", ErrSerialization, r.Name)
 	}
-	return e, checkJSON(r.Data)
+	return e, checkJSON(e.data)
 }
 
 func eventVersion(ev Event) int {

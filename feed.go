@@ -39,7 +39,7 @@ const idle = 250 * time.Millisecond
 // former one left unacknowledged comes first.
 func (r *runner) openFeed(ctx context.Context, after Position) (Feed, error) {
 	feed, err := r.sub.source.Open(ctx, FeedConfig{
-		Subscription: r.sub.name, Names: r.sub.patterns(), Start: after + 1, Window: 2 * window, Known: r.bus.recent.find,
+		Subscription: r.sub.name, Names: r.sub.patterns(), Start: after + 1, Window: 2 * window, Known: r.bus.published.find,
 	})
 	if err != nil {
 		return nil, Unavailable(err)
@@ -100,7 +100,7 @@ func (s *session) verifyMessage(ctx context.Context, after Position, env *Envelo
 	if env.Position <= after {
 		return nil
 	}
-	if _, ok := s.bus.recent.find(Cursor{Position: env.Position, Commitment: env.Commitment}); ok {
+	if _, ok := s.bus.published.find(Cursor{Position: env.Position, Commitment: env.Commitment}); ok {
 		return nil
 	}
 	page, err := s.ports.store.Read(ctx, Query{After: env.Position - 1, Through: env.Position})

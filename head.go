@@ -9,6 +9,13 @@ import (
 // pollInterval is how often the head of the log is looked at without a hint, for what other processes emit.
 const pollInterval = 20 * time.Millisecond
 
+// After a look that found something the next one waits for a multiple of the time it took, so that what is emitted meanwhile shares
+// it, and what it leads to: a look that gives positions is a transaction. An event that comes alone waits for nothing.
+const (
+	restTimes = 2
+	longest   = 10 * time.Millisecond // rest
+)
+
 // headSignal tells readers of the log that it has grown.
 type headSignal struct {
 	hint chan struct{} // has room for one: something may have been committed
@@ -57,11 +64,14 @@ func (b *Bus) watchHead(ctx context.Context) {
 	defer timer.Stop()
 	failing := false
 	for {
+		began := time.Now()
 		info, err := b.store.Info(ctx)
 		switch {
 		case err == nil:
 			failing = false
-			b.head.set(info.Head)
+			if b.head.set(info.Head) {
+				pause(ctx, min(restTimes*time.Since(began), longest))
+			}
 		case ctx.Err() == nil && !failing:
 			failing = true
 			b.log.Error("pulse: the log cannot be looked at, trying on", "error", err)
@@ -76,14 +86,17 @@ func (b *Bus) watchHead(ctx context.Context) {
 	}
 }
 
-func (h *headSignal) set(head Position) {
+// set takes over the head and reports whether it is another.
+func (h *headSignal) set(head Position) (changed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if head != h.head {
-		h.head = head
-		close(h.grown)
-		h.grown = make(chan struct{})
+	if head == h.head {
+		return false
 	}
+	h.head = head
+	close(h.grown)
+	h.grown = make(chan struct{})
+	return true
 }
 
 // read is wait for a reader, for whose sake the head is looked at often.

@@ -18,6 +18,12 @@ func nextLook(since time.Duration) time.Duration {
 	return min(max(since/4, soonFirst), pollInterval)
 }
 
+// stored takes in what a batch has stored, and tells of it.
+func (b *Bus) stored(recs []Record) {
+	b.emitted.keepRecords(recs)
+	b.committed()
+}
+
 // committed tells that something was committed: to this process at once, to the others if the store can.
 func (b *Bus) committed() {
 	b.head.poke()

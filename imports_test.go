@@ -51,7 +51,8 @@ var floors = map[string]floor{
 	"cmd/*":          {level: 11},
 	"examples/*":     {level: 11, only: []string{".", "cloudevents", "httpapi", "memstore", "sqlitestore", "pgstore", "natsbroker"}, modules: -1},
 
-	"internal/pgtest": {level: 6, modules: -1, testing: true},
+	"internal/pgtest":     {level: 6, modules: -1, testing: true},
+	"internal/rabbittest": {level: 6, modules: -1, testing: true},
 }
 
 // floorOf finds the floor of a package, by its path inside the module.

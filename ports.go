@@ -10,8 +10,9 @@ import (
 // Store is the port to the durable log, the one thing a Bus cannot do without. A store that also
 // implements Transactor, Leases, Subscriptions and Deliveries can keep subscriptions.
 type Store interface {
-	// Append stores recs as one unit, durable when it returns nil. It sets RecordedAt by the store's clock.
-	// It does not retry, keeps nothing of recs, and may run concurrently. A record whose id is stored
+	// Append stores recs as one unit, durable when it returns nil. It gives each event RecordedAt by the store's clock. A store that knows
+	// the positions by then sets Position and RecordedAt of recs, those of what is new, so that it need not be read for what was
+	// just stored; Position stays 0 otherwise. It does not retry, keeps nothing of recs, and may run concurrently. A record whose id is stored
 	// already and that Repeats what is stored is no error and changes nothing; one that says something else
 	// fails the unit with a ConflictError. A record of another Origin fails it with ErrInvalid, one over MaxBytes with
 	// ErrTooLarge. When another transaction is just storing one of the ids it waits for its end, and may give up with ErrBusy. When the outcome is not known the error is an ErrUnknown, after Close an ErrClosed; every other error means nothing was stored.
@@ -57,9 +58,10 @@ type Page struct {
 	Next Position
 }
 
-// Parallel is the ability of a store whose Appends are faster side by side than one after the other.
+// Parallel is the ability of a store whose large Appends are faster side by side than one after the other.
 type Parallel interface {
-	// ParallelAppends is the number of batches of emits that a bus keeps in flight, from 1. It does not change.
+	// ParallelAppends is the number of batches of emits that a bus keeps in flight at most, from 1. It does not change. Batches that
+	// are not half full do not leave side by side.
 	ParallelAppends() int
 }
 

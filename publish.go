@@ -79,7 +79,7 @@ func (s *session) publish(ctx context.Context, items []*item) []result {
 	for i, it := range items {
 		envs[i] = it.env
 	}
-	s.bus.recent.published(envs)
+	s.bus.published.keep(envs)
 	publishing, cancel := context.WithTimeout(ctx, s.sub.timeout)
 	defer cancel()
 	return answered(items, s.sub.publisher.PublishBatch(publishing, envs), ctx.Err() != nil)

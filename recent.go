@@ -11,11 +11,11 @@ const (
 	recentSize   = 2 << 10 // bytes; what is larger is not kept
 )
 
-// recent has the events that the relays of this process published last. A subscription that is fed from there takes the event that a
-// message tells of from here, which costs less than to read it out of the message, and knows that the log has it.
+// recent has the last events of the log that went through this process. Who reads on from there takes them from here, which costs less
+// than to read them from the store, or out of a message.
 type recent struct {
 	mu     sync.RWMutex
-	events []Envelope // by position, modulo their number; nil while no subscription is fed by a broker
+	events []Envelope // by position, modulo their number; nil while nobody wants them
 }
 
 // wanted says that there is somebody to keep events for.
@@ -27,38 +27,80 @@ func (r *recent) wanted() {
 	}
 }
 
-// forget is for a relay that begins: what was published before may be of a log that was since replaced.
+// forget drops what is there: it may be of a log that was since replaced.
 func (r *recent) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.events)
 }
 
-// published keeps events as they were read from the log.
-func (r *recent) published(envs []Envelope) {
+// keep keeps events of the log. They are not changed any more.
+func (r *recent) keep(envs []Envelope) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.events == nil {
-		return
-	}
 	for i := range envs {
-		if env := &envs[i]; env.Size() <= recentSize {
-			r.events[env.Position%recentEvents] = *env
-		}
+		r.put(&envs[i])
 	}
 }
 
-// find returns a copy of the event that a message says it has.
+// keepRecords keeps those of recs that have a position.
+func (r *recent) keepRecords(recs []Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range recs {
+		r.put(&recs[i].Envelope)
+	}
+}
+
+func (r *recent) put(env *Envelope) {
+	if r.events != nil && env.Position > 0 && env.Size() <= recentSize {
+		r.events[env.Position%recentEvents] = *env
+	}
+}
+
+// find returns a copy of the event at a place of the log, if it is here.
 func (r *recent) find(c Cursor) (Envelope, bool) {
 	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if r.events == nil || c.Position < 0 {
+	env, ok := r.at(c.Position)
+	r.mu.RUnlock()
+	if !ok || env.Commitment != c.Commitment {
 		return Envelope{}, false
 	}
-	env := r.events[c.Position%recentEvents]
-	if env.Position != c.Position || env.Commitment != c.Commitment || c.Position == 0 {
-		return Envelope{}, false
+	return owned(env), true
+}
+
+// after returns copies of the events behind a position, up to the first that is not here.
+func (r *recent) after(p, limit Position) []Envelope {
+	r.mu.RLock()
+	var envs []Envelope
+	for next := p + 1; next <= p+limit; next++ {
+		env, ok := r.at(next)
+		if !ok {
+			break
+		}
+		if envs == nil {
+			envs = make([]Envelope, 0, limit)
+		}
+		envs = append(envs, env)
 	}
+	r.mu.RUnlock()
+	for i := range envs {
+		envs[i] = owned(envs[i])
+	}
+	return envs
+}
+
+// at returns the event at a position. The caller holds mu.
+func (r *recent) at(p Position) (env Envelope, ok bool) {
+	if r.events == nil || p <= 0 {
+		return env, false
+	}
+	env = r.events[p%recentEvents]
+	return env, env.Position == p
+}
+
+// owned is an event whose bytes are the caller's.
+func owned(env Envelope) Envelope {
 	env.Data, env.Extensions = bytes.Clone(env.Data), bytes.Clone(env.Extensions)
-	return env, true
+	return env
 }

@@ -2,6 +2,7 @@ package pulse
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,7 +15,7 @@ func eventAt(p Position, data string) Envelope {
 func TestRecent(t *testing.T) {
 	var r recent
 	early := eventAt(1, `{"n":1}`)
-	r.published([]Envelope{early})
+	r.keep([]Envelope{early})
 	if _, ok := r.find(Cursor{Position: 1, Commitment: early.Commitment}); ok {
 		t.Error("events are kept though nobody wants them")
 	}
@@ -22,7 +23,7 @@ func TestRecent(t *testing.T) {
 	large := eventAt(3, `"`+strings.Repeat("x", recentSize)+`"`)
 	other := early
 	other.Commitment[31]++
-	r.published([]Envelope{early, eventAt(2, `{"n":2}`), large})
+	r.keep([]Envelope{early, eventAt(2, `{"n":2}`), large})
 	for name, c := range map[string]struct {
 		env  Envelope
 		want bool
@@ -44,12 +45,45 @@ func TestRecent(t *testing.T) {
 	if again, _ := r.find(Cursor{Position: 1, Commitment: early.Commitment}); !bytes.Equal(again.Data, []byte(`{"n":1}`)) {
 		t.Errorf("who changes what was found changes what others find: %s", again.Data)
 	}
-	r.published([]Envelope{eventAt(1+recentEvents, `{"n":1}`)})
+	r.keep([]Envelope{eventAt(1+recentEvents, `{"n":1}`)})
 	if _, ok := r.find(Cursor{Position: 1, Commitment: early.Commitment}); ok {
 		t.Error("an event is found whose place was taken")
 	}
 	r.forget()
 	if _, ok := r.find(Cursor{Position: 2, Commitment: eventAt(2, `{"n":2}`).Commitment}); ok {
 		t.Error("an event is found after all were forgotten")
+	}
+}
+
+// What is behind a position comes up to the first event that is not here, and as copies.
+func TestRecentAfter(t *testing.T) {
+	var r recent
+	r.wanted()
+	r.keepRecords([]Record{{Envelope: eventAt(0, `{}`)}, {Envelope: eventAt(1, `{"n":1}`)}, {Envelope: eventAt(2, `{"n":2}`)}, {Envelope: eventAt(4, `{"n":4}`)}})
+	positions := func(envs []Envelope) (all []Position) {
+		for _, env := range envs {
+			all = append(all, env.Position)
+		}
+		return all
+	}
+	for _, c := range []struct {
+		after, limit Position
+		want         []Position
+	}{
+		{0, 10, []Position{1, 2}}, // another process has emitted what is at 3
+		{0, 1, []Position{1}},
+		{1, 10, []Position{2}},
+		{2, 10, nil},
+		{3, 10, []Position{4}},
+		{4, 10, nil},
+		{recentEvents, 10, nil},
+	} {
+		if got := positions(r.after(c.after, c.limit)); !slices.Equal(got, c.want) {
+			t.Errorf("after %d, %d at most: %v, want %v", c.after, c.limit, got, c.want)
+		}
+	}
+	r.after(0, 1)[0].Data[1] = '!'
+	if again := r.after(0, 1); !bytes.Equal(again[0].Data, []byte(`{"n":1}`)) {
+		t.Errorf("who changes what was read changes what others read: %s", again[0].Data)
 	}
 }

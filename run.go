@@ -173,23 +173,21 @@ func (b *Bus) drained(ctx context.Context) (bool, error) {
 	return done, nil
 }
 
-// keepIndexed fills the store's index of the log whenever the log is quiet.
+// keepIndexed fills the store's index of the log whenever for a while nothing was emitted and nothing handled.
 func (b *Bus) keepIndexed(ctx context.Context, ix Indexer) {
 	const quiet, step = 250 * time.Millisecond, 1000
-	for ctx.Err() == nil {
-		head := b.head.now()
-		pause, cancel := context.WithTimeout(ctx, quiet)
-		grew := b.head.wait(pause, head) == nil
-		cancel()
-		for more := !grew; more && ctx.Err() == nil && b.head.now() == head; {
+	indexed := Position(-1)
+	for b.head.wait(ctx, indexed) == nil {
+		head, handled := b.head.now(), b.handled.Load()
+		pause(ctx, quiet)
+		for more := true; more && ctx.Err() == nil && b.head.now() == head && b.handled.Load() == handled; {
 			var err error
 			if more, err = ix.Index(ctx, step); err != nil && ctx.Err() == nil {
 				b.log.Warn("pulse: the index of the log was not filled, queries scan more", "error", err)
 			}
-			more = more && err == nil
-		}
-		if !grew && b.head.now() == head {
-			_ = b.head.wait(ctx, head) // ends with ctx, as the loop does
+			if more = more && err == nil; !more {
+				indexed = head
+			}
 		}
 	}
 }

@@ -193,7 +193,7 @@ func (r *runner) session(ctx context.Context, lease Lease) error {
 	}
 	known := state.Cursor.Position
 	if r.sub.publisher != nil {
-		r.bus.recent.forget()
+		r.bus.published.forget()
 		if err := r.heal(ctx, &state); err != nil {
 			return r.cannotStart(ctx, err)
 		}

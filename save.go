@@ -10,9 +10,10 @@ func (s *session) done(e *entry) {
 	}
 }
 
-// moved lets the cursor pass what is done and sees to it that it is saved.
+// moved lets the cursor pass what is done or was read, and sees to it that it is saved.
 func (s *session) moved() {
 	s.unacked.advance(&s.cursor)
+	s.bus.handled.Add(1)
 	if (s.unacked.unsaved > 0 || len(s.acks) > 0) && s.saveDue.IsZero() {
 		s.saveDue = time.Now().Add(saveEvery)
 	}

@@ -165,7 +165,9 @@ func (b *Bus) register(s *subscription) error {
 		return err
 	}
 	if s.source != nil {
-		b.recent.wanted()
+		b.published.wanted()
+	} else {
+		b.emitted.wanted()
 	}
 	b.runners[s.name] = newRunner(b, s, ports)
 	return nil

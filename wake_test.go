@@ -15,7 +15,12 @@ import (
 // counting is a store that counts.
 type counting struct {
 	*memstore.Store
-	infos, appends atomic.Int64
+	infos, appends, reads atomic.Int64
+}
+
+func (s *counting) Read(ctx context.Context, q pulse.Query) (pulse.Page, error) {
+	s.reads.Add(1)
+	return s.Store.Read(ctx, q)
 }
 
 func (s *counting) Info(ctx context.Context) (pulse.Info, error) {
@@ -91,6 +96,95 @@ func TestWhatAHandlerEmitsIsSeenAtOnce(t *testing.T) {
 		emit(t, bus, lesson{})
 		if took := (<-finished).Sub(start); took > 0 {
 			t.Errorf("%d steps took %s of waiting", chain, took)
+		}
+		stop()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestWhatWasJustEmittedIsAtHand: the store is read for what another process has emitted, and what lies behind that, only.
+func TestWhatWasJustEmittedIsAtHand(t *testing.T) {
+	store := &counting{Store: memstore.New(nil)}
+	bus, got := subscribed(t, store)
+	other, err := pulse.New(store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	emit(t, bus, lesson{"a", 1})
+	drain(t, bus)
+	if n := store.reads.Load(); got.Load() != 1 || n != 0 {
+		t.Errorf("%d events are handled and the store was read %d times, want 1 and never", got.Load(), n)
+	}
+	emit(t, other, lesson{"a", 2})
+	emit(t, bus, lesson{"a", 1})
+	drain(t, bus)
+	if got.Load() != 3 {
+		t.Errorf("%d events are handled, want 3", got.Load())
+	}
+}
+
+// subscribed is a bus over store that counts what it handles.
+func subscribed(t *testing.T, store pulse.Store) (*pulse.Bus, *atomic.Int64) {
+	t.Helper()
+	bus, err := pulse.New(store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got atomic.Int64
+	if err := bus.Subscribe("index", pulse.On(func(context.Context, lesson) error { got.Add(1); return nil }), pulse.Start(pulse.Beginning)); err != nil {
+		t.Fatal(err)
+	}
+	return bus, &got
+}
+
+// slow is a store on which a look at the log takes a while.
+type slow struct {
+	*counting
+}
+
+const lookTakes = time.Millisecond
+
+func (s slow) Info(ctx context.Context) (pulse.Info, error) {
+	time.Sleep(lookTakes)
+	return s.counting.Info(ctx)
+}
+
+// TestLooksAtTheLogArePaced: what is emitted in a stream shares looks, and what is emitted alone waits for one look only.
+func TestLooksAtTheLogArePaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := slow{&counting{Store: memstore.New(nil)}}
+		bus, err := pulse.New(store, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		handled := make(chan time.Time, 1000)
+		subscribe(t, bus, "mailer", pulse.On(func(context.Context, lesson) error {
+			handled <- time.Now()
+			return nil
+		}))
+		ctx, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- bus.Run(ctx) }()
+		synctest.Wait()
+		store.infos.Store(0)
+		start := time.Now()
+		const emits = 300 // each takes as long as a look
+		for n := range emits {
+			emit(t, bus, lesson{N: n})
+		}
+		if looks, most := store.infos.Load(), int64(time.Since(start)/(3*lookTakes))+1; looks > most {
+			t.Errorf("%d emits in a row had the log looked at %d times, want %d at most", emits, looks, most)
+		}
+		for range emits {
+			<-handled
+		}
+		time.Sleep(time.Second)
+		emit(t, bus, lesson{})
+		stored := time.Now()
+		if waited := (<-handled).Sub(stored); waited > lookTakes {
+			t.Errorf("an event that came alone waited for %s", waited)
 		}
 		stop()
 		if err := <-ran; err != nil {

@@ -61,7 +61,7 @@ func (s *session) readLog(ctx context.Context, after, through Position, brought 
 	}
 	for after < through && (s.feed != nil || s.bus.head.read(ctx, after) == nil) {
 		q.After = after
-		page, err := s.ports.store.Read(ctx, q)
+		page, err := s.page(ctx, q)
 		if err != nil {
 			return after, err
 		}
@@ -76,6 +76,23 @@ func (s *session) readLog(ctx context.Context, after, through Position, brought 
 		s.hand(ctx, s.ofLog(page, brought))
 	}
 	return after, nil
+}
+
+// page reads on in the log. What this process emitted a moment ago is at hand.
+func (s *session) page(ctx context.Context, q Query) (Page, error) {
+	limit := Position(q.Limit)
+	if q.Through > 0 {
+		limit = min(limit, q.Through-q.After)
+	}
+	envs := s.bus.emitted.after(q.After, limit)
+	if len(envs) == 0 {
+		return s.ports.store.Read(ctx, q)
+	}
+	next := envs[len(envs)-1].Position
+	if len(s.sub.routes) > 0 {
+		envs = slices.DeleteFunc(envs, func(env Envelope) bool { return s.sub.route(env.Name) == nil })
+	}
+	return Page{Envelopes: envs, Next: next}, nil
 }
 
 // ofLog is what a page of the log is for the session.

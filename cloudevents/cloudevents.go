@@ -43,6 +43,9 @@
 // The datacontenttype is the header content-type, as it stands. Headers have no types: the attribute cetyped names the extensions that are
 // numbers or booleans. Those of systems that do not write it come as strings. In the JSON format it is read, and not written.
 //
+// Over AMQP attributes are application properties, which AMQP 0.9.1 calls headers: "cloudEvents_" before their names, values as they
+// stand, numbers and booleans as such. SetProperties writes them and HeaderReader.SetProperty reads them, with either of the binding's prefixes.
+//
 // # Not covered
 //
 // Batches (application/cloudevents-batch+json) are not read. Whether source and dataschema are URIs is not checked, and

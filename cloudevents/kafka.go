@@ -27,7 +27,7 @@ const (
 func AppendRecordHeaders(dst []RecordHeader, env *pulse.Envelope) ([]RecordHeader, error) {
 	const usual, most = 768, 32
 	var list [most]Header
-	w := headerWriter{list: list[:0], buf: make([]byte, 0, usual), verbatim: true}
+	w := headerWriter{list: list[:0], buf: make([]byte, 0, usual), plain: true}
 	if err := w.write(env); err != nil {
 		return dst, err
 	}

@@ -51,17 +51,16 @@ type headerWriter struct {
 	buf   []byte
 	ends  [32]int // where the values end in buf
 	more  []int   // as ends, of further ones
+	plain bool    // values stand as they are, not percent-encoded
 	err   error
-
-	verbatim bool // values stand as they are
 }
 
 func (w *headerWriter) write(env *pulse.Envelope) error {
 	w.required(env)
-	w.plain("ce-specversion", specVersion)
+	w.ascii("ce-specversion", specVersion)
 	w.uuid("ce-id", env.ID)
 	w.text("ce-source", attrSource, env.Source)
-	w.plain("ce-type", env.Name)
+	w.ascii("ce-type", env.Name)
 	w.text("ce-subject", attrSubject, env.Key)
 	w.time("ce-time", attrTime, &env.OccurredAt)
 	w.uuid("ce-actor", env.Actor)
@@ -76,7 +75,7 @@ func (w *headerWriter) write(env *pulse.Envelope) error {
 		w.add(HeaderCommitment)
 	}
 	if env.Extensions == nil || !w.extensions(env) {
-		w.plain(headerContentType, jsonContent)
+		w.ascii(headerContentType, jsonContent)
 	}
 	return w.err
 }
@@ -118,8 +117,8 @@ func (w *headerWriter) end(i int) int {
 	return w.more[i-len(w.ends)]
 }
 
-// plain adds what needs no encoding.
-func (w *headerWriter) plain(name, value string) {
+// ascii adds what needs no encoding.
+func (w *headerWriter) ascii(name, value string) {
 	w.buf = append(w.buf, value...)
 	w.add(name)
 }
@@ -132,13 +131,13 @@ func (w *headerWriter) text(name, attr, s string) {
 		w.fail(invalid(attr, "%v", err))
 		return
 	}
-	w.value(s)
+	w.encode(s)
 	w.add(name)
 }
 
-// value appends s to buf, in the way of this writer.
-func (w *headerWriter) value(s string) {
-	if w.verbatim {
+// encode appends a value to buf.
+func (w *headerWriter) encode(s string) {
+	if w.plain {
 		w.buf = append(w.buf, s...)
 		return
 	}
@@ -202,10 +201,10 @@ func (w *headerWriter) extensions(env *pulse.Envelope) (contentType bool) {
 		}
 		if attr == attrDataContentType {
 			contentType = true
-			w.plain(headerContentType, string(text))
+			w.ascii(headerContentType, string(text))
 			continue
 		}
-		w.value(string(text)) // splitExtensions has checked it; it may be empty
+		w.encode(string(text)) // splitExtensions has checked it; it may be empty
 		w.add(headerPrefix + attr)
 	}
 	if typed != "" {

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil { // they wait far more than they compute
 		panic(err)
 	}
-	os.Exit(m.Run())
+	os.Exit(rabbits.Main(m).Run())
 }
 
 // change is an event; those of one lesson are numbered from 0.
@@ -51,14 +51,15 @@ type noted change
 
 func (noted) EventName() string { return "lesson.noted" }
 
-// line is the way from a bus to a NATS server through a network that can be hurt.
+// line is the way from a bus to a server through a network that can be hurt.
 type line struct {
 	*pulse.Bus
 	proxy  *toxiproxy.Proxy
-	server *server.Server
-	tally                 // of connections
-	counts map[string]int // emitted changes of each lesson
-	done   chan struct{}  // closed to end the load
+	server *server.Server                 // nil for RabbitMQ
+	stored func(t *testing.T) (again int) // what another client finds in the stream or queue
+	tally                                 // of connections
+	counts map[string]int                 // emitted changes of each lesson
+	done   chan struct{}                  // closed to end the load
 	load   sync.WaitGroup
 }
 
@@ -76,32 +77,46 @@ func newLine(t *testing.T) *line {
 	if !l.server.ReadyForConnections(time.Minute) {
 		t.Fatal("the server does not start")
 	}
-	l.proxy = toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), "nats", "127.0.0.1:0", l.server.Addr().String())
-	if err := l.proxy.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(l.proxy.Stop)
+	l.through(t, l.server.Addr().String())
+	l.stored = l.inStream
 	b, err := natsbroker.Connect(t.Context(), "nats://"+l.proxy.Listen, &natsbroker.Options{Log: slog.New(slog.NewTextHandler(&l.tally, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.Close() })
+	l.join(t, b.Publisher(), b.Source())
+	return l
+}
+
+// through makes the network in front of a server.
+func (l *line) through(t *testing.T, address string) {
+	t.Helper()
+	l.proxy = toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), "broker", "127.0.0.1:0", address)
+	if err := l.proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.proxy.Stop)
+}
+
+// join makes the bus at the other end, and runs it.
+func (l *line) join(t *testing.T, p pulse.Publisher, source pulse.Source) {
+	t.Helper()
+	var err error
 	l.Bus, err = pulse.New(memstore.New(nil), &pulse.Options{Source: "/school", Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Publish("nats", b.Publisher(), pulse.Route("lesson.changed")); err != nil {
+	if err := l.Publish("broker", p, pulse.Route("lesson.changed")); err != nil {
 		t.Fatal(err)
 	}
 	note := func(ctx context.Context, tx pulse.Tx, c change) error {
 		_, err := l.In(tx).Emit(ctx, noted(c))
 		return err
 	}
-	if err := l.Subscribe("notes", pulse.From("nats", b.Source()), pulse.Ordered(), pulse.Start(pulse.Beginning), pulse.OnTx(note)); err != nil {
+	if err := l.Subscribe("notes", pulse.From("broker", source), pulse.Ordered(), pulse.Start(pulse.Beginning), pulse.OnTx(note)); err != nil {
 		t.Fatal(err)
 	}
 	l.run(t)
-	return l
 }
 
 // tally counts what natsbroker logs of connections.
@@ -248,7 +263,7 @@ func (l *line) complete(t *testing.T) {
 	t.Logf("%d changes of each lesson, %d messages twice in the stream, connection lost %d times", l.counts["a"], again, l.lost.Load())
 }
 
-func (l *line) stored(t *testing.T) (again int) {
+func (l *line) inStream(t *testing.T) (again int) {
 	t.Helper()
 	nc, err := nats.Connect(l.server.ClientURL())
 	if err != nil {

@@ -156,12 +156,3 @@ func positions(msgs []pulse.Message) []pulse.Position {
 	}
 	return ps
 }
-
-// through are the positions from first to last.
-func through(first, last pulse.Position) []pulse.Position {
-	var ps []pulse.Position
-	for p := first; p <= last; p++ {
-		ps = append(ps, p)
-	}
-	return ps
-}

@@ -24,6 +24,7 @@ func (s *Store) Append(ctx context.Context, recs []pulse.Record) error {
 	if err := tx.commit(ctx); err != nil {
 		return err
 	}
+	tx.tell(recs)
 	return s.fault(ctx, AppendAfter, pulse.ErrUnknown)
 }
 
@@ -68,6 +69,19 @@ func (tx *Tx) stage(ctx context.Context, recs []pulse.Record) (err error) {
 		}
 	}
 	return nil
+}
+
+// tell gives those of recs that are new what the store gave them, once they are sequenced.
+func (tx *Tx) tell(recs []pulse.Record) {
+	tx.store.mu.Lock()
+	defer tx.store.mu.Unlock()
+	staged := tx.staged
+	for i := range recs {
+		if len(staged) > 0 && staged[0].ID == recs[i].ID {
+			recs[i].Position, recs[i].RecordedAt = staged[0].Position, staged[0].RecordedAt
+			staged = staged[1:]
+		}
+	}
 }
 
 // find returns what is stored or staged under the id of rec, nil when nothing is. The caller holds s.mu.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,20 +111,21 @@ func TestClusterHandsOver(t *testing.T) {
 	b := connect(t, addresses, natsbroker.Options{Replicas: 3})
 	js := client(t, addresses)
 	p := b.Publisher()
-	handed := make(chan int)
+	var handed atomic.Int64
+	var handing sync.WaitGroup
 	ctx, stop := context.WithCancel(t.Context())
-	go func() {
-		n := 0
-		for ; ctx.Err() == nil; n++ {
+	handing.Go(func() {
+		for ctx.Err() == nil {
 			if _, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN.PULSE", nil); err != nil {
-				break
+				return
 			}
+			handed.Add(1)
 			time.Sleep(300 * time.Millisecond)
 		}
-		handed <- n
-	}()
+	})
+	const changes, enough = 6, 500
 	next, troubled := 1, 0
-	for deadline := time.Now().Add(4 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); (handed.Load() < changes || next < enough) && time.Now().Before(deadline); {
 		n := 1 + next%40
 		results := p.PublishBatch(t.Context(), events(next, n))
 		acked, _, _ := outcomes(results)
@@ -133,9 +136,10 @@ func TestClusterHandsOver(t *testing.T) {
 		next += acked
 	}
 	stop()
-	n := <-handed
+	handing.Wait()
+	n := int(handed.Load())
 	t.Logf("%d events published while the leader handed over %d times; %d batches in trouble", next-1, n, troubled)
-	if n < 3 || next < 100 || troubled > n/3 {
+	if n < changes || next < enough || troubled > n/3 {
 		t.Errorf("too many batches in trouble, or too few of all")
 	}
 	all := readAll(t, b, next-1)

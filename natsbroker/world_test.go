@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -47,7 +48,7 @@ const subscription = "notes"
 // newWorld makes a world that runs until the end of the test.
 func newWorld(t *testing.T, b *natsbroker.Broker) *world {
 	t.Helper()
-	bus, err := pulse.New(memstore.New(nil), &pulse.Options{Source: "/school", Logger: quiet})
+	bus, err := pulse.New(memstore.New(nil), &pulse.Options{Source: "/school", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +72,13 @@ func newWorld(t *testing.T, b *natsbroker.Broker) *world {
 			t.Errorf("run: %v", err)
 		}
 	})
-	t.Cleanup(w.halt)
+	t.Cleanup(func() {
+		if t.Failed() {
+			states, err := bus.Subscriptions(context.WithoutCancel(t.Context()))
+			t.Logf("%+v, %v", states, err)
+		}
+		w.halt()
+	})
 	return w
 }
 

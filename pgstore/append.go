@@ -53,7 +53,7 @@ func (s *Store) Append(ctx context.Context, recs []pulse.Record) error {
 	return nil
 }
 
-// ParallelAppends is 2: while the server writes one batch of emits the next is made; see pulse.Parallel.
+// ParallelAppends is 2: while the server writes one large batch of emits the next is made; see pulse.Parallel.
 func (s *Store) ParallelAppends() int { return 2 }
 
 // check refuses records that do not belong into this log.
@@ -82,34 +82,37 @@ func (s *Store) insert(ctx context.Context, recs []pulse.Record) error {
 		return err
 	}
 	if len(recs) <= insertChunk {
-		buffer := s.buffers.Get().(*rows)
+		buffer := s.buffers.Get().(*unit)
 		defer s.buffers.Put(buffer)
-		st := s.insertOf(recs)
-		_, err := conn.Conn().PgConn().ExecParams(ctx, st.sql, s.insertParams(buffer, recs), st.types, st.formats, nil).Close()
+		_, err := conn.Conn().PgConn().ExecParams(ctx, s.insertOf(recs), s.insertParams(buffer, recs), nil, insertFormats(), nil).Close()
 		return err
 	}
 	batch := &pgconn.Batch{}
 	for len(recs) > 0 {
 		n := min(len(recs), insertChunk)
-		st := s.insertOf(recs[:n])
-		batch.ExecParams(st.sql, s.insertParams(new(rows), recs[:n]), st.types, st.formats, nil)
+		batch.ExecParams(s.insertOf(recs[:n]), s.insertParams(new(unit), recs[:n]), nil, insertFormats(), nil)
 		recs = recs[n:]
 	}
 	return conn.Conn().PgConn().ExecBatch(ctx, batch).Close()
 }
 
 // insertOf chooses the statement for recs.
-func (s *Store) insertOf(recs []pulse.Record) *typed {
+func (s *Store) insertOf(recs []pulse.Record) string {
 	if len(recs) == 1 {
-		return &s.sql.insertOne
+		return s.sql.insertOne
 	}
-	return &s.sql.insert
+	return s.sql.insert
 }
 
 // insertParams are the parameters of the store's insert. They stay buffer's.
-func (s *Store) insertParams(buffer *rows, recs []pulse.Record) [][]byte {
-	return append(buffer.binary(recs), []byte(s.origin), []byte(strconv.Itoa(largest(recs))), []byte(strconv.Itoa(int(plainWait.Milliseconds()))))
+func (s *Store) insertParams(buffer *unit, recs []pulse.Record) [][]byte {
+	return [][]byte{
+		buffer.binary(recs), []byte(s.origin), strconv.AppendInt(nil, int64(largest(recs)), 10), strconv.AppendInt(nil, plainWait.Milliseconds(), 10),
+	}
 }
+
+// insertFormats are their formats.
+func insertFormats() []int16 { return []int16{1, 0, 0, 0} }
 
 // appendRepeats stores those of recs that are not stored yet, and compares the others.
 func (s *Store) appendRepeats(ctx context.Context, recs []pulse.Record) (err error) {

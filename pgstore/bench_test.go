@@ -76,12 +76,14 @@ func BenchmarkRaw(b *testing.B) {
 	}
 }
 
-// createRaw creates a table like that of events.
+// createRaw creates a table like that of events, with the same indexes.
 func createRaw(b *testing.B, conn *pgx.Conn) {
 	b.Helper()
-	run(b, conn, `CREATE TABLE raw (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, event_id uuid UNIQUE, name text, version int, source text,
-		occurred_at timestamptz, recorded_at timestamptz DEFAULT clock_timestamp(), actor uuid, correlation text, key text,
+	run(b, conn, `CREATE TABLE raw (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, xid xid8 NOT NULL DEFAULT pg_current_xact_id(), epoch int NOT NULL DEFAULT 1,
+		event_id uuid UNIQUE, name text COLLATE "C", version int, source text COLLATE "C",
+		occurred_at timestamptz, recorded_at timestamptz DEFAULT clock_timestamp(), actor uuid, correlation text COLLATE "C", key text COLLATE "C",
 		fact_salt bytea, link_salt bytea, digests bytea, commitment bytea, format int, data json)`)
+	run(b, conn, "CREATE INDEX ON raw (epoch, xid)")
 }
 
 // insertRaw inserts rows as one usually does.

@@ -38,7 +38,7 @@ func fail(op string, err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("pgstore: %s: %w: nothing was done: %w", op, pulse.ErrStore, err)
 	case errors.Is(err, pgx.ErrTxClosed), errors.Is(err, sql.ErrTxDone), errors.Is(err, sql.ErrConnDone):
-		return fmt.Errorf("pgstore: %s: %w: the transaction is over: %w", op, pulse.ErrClosed, err)
+		return fmt.Errorf("pgstore: %s: %w: the transaction is over: emit before you commit or roll back: %w", op, pulse.ErrClosed, err)
 	case errors.Is(err, pgx.ErrTxCommitRollback):
 		return fmt.Errorf("pgstore: %s: %w: a statement of the transaction had failed, so it was rolled back: %w", op, pulse.ErrStore, err)
 	}
@@ -154,7 +154,7 @@ func explain(pg *pgconn.PgError) string {
 		return "an earlier statement of the transaction had failed: roll it back"
 	case "25006", "55000":
 		return "the server is read-only, a standby perhaps: use the primary"
-	case "42P01", "3F000":
+	case "42P01", "3F000", "42704", "42883":
 		return "the tables are not there: open a store on this database and schema first"
 	case insufficientPrivilege:
 		return "this role may not do that: let the owner of the tables grant it what Grants returns"

@@ -48,7 +48,7 @@ type Store struct {
 	origin  string
 	limit   int
 	sql     statements
-	buffers sync.Pool     // of *rows
+	buffers sync.Pool     // of *unit
 	room    chan struct{} // holds a token for each open Transact: some connections always stay for others
 
 	sequencer sequencer
@@ -120,7 +120,7 @@ func open(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error
 		return nil, fail("open", err)
 	}
 	s.sql = newStatements(s.schema)
-	s.buffers.New = func() any { return new(rows) }
+	s.buffers.New = func() any { return new(unit) }
 	s.room = make(chan struct{}, max(1, int(pool.Config().MaxConns)-2))
 	s.sequencer.init()
 	s.hints.self, s.hints.closing = uuid.NewString(), make(chan struct{})
@@ -195,7 +195,7 @@ func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 
 // statements are those that are used often, for the store's schema.
 type statements struct {
-	insert, insertOne         typed // wait plainWait for who stores the same id
+	insert, insertOne         string // wait plainWait for who stores the same id
 	appendInTx, appendOneInTx string
 	compare                   string
 	tick                      string
@@ -205,17 +205,10 @@ type statements struct {
 	doom                      string
 }
 
-// typed is a statement with the object ids and the formats of its parameters.
-type typed struct {
-	sql     string
-	types   []uint32
-	formats []int16
-}
-
 func newStatements(schema Schema) statements {
-	s := statements{
-		insert:        typed{sql: schema.sql(appendSQL(false, ownUnit))},
-		insertOne:     typed{sql: schema.sql(appendSQL(true, ownUnit))},
+	return statements{
+		insert:        schema.sql(appendSQL(false, ownUnit)),
+		insertOne:     schema.sql(appendSQL(true, ownUnit)),
 		appendInTx:    schema.sql(appendSQL(false, unitInTx)),
 		appendOneInTx: schema.sql(appendSQL(true, unitInTx)),
 		compare:       schema.sql(compareSQL),
@@ -229,7 +222,4 @@ func newStatements(schema Schema) statements {
 		current:       schema.sql(strings.Replace(fenceSQL, "FOR KEY SHARE OF l", "", 1)),
 		doom:          schema.sql(doomSQL),
 	}
-	s.insert.types, s.insert.formats = insertParams(false)
-	s.insertOne.types, s.insertOne.formats = insertParams(true)
-	return s
 }

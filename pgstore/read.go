@@ -161,12 +161,7 @@ func conditions(q *pulse.Query, p *params) (where string) {
 		where += " AND e.occurred_at <= " + p.add(q.Until.UTC().Format(timeLayout))
 	}
 	if patterns := likes(q); len(patterns) > 0 {
-		var a array
-		a.reset(literalFormat)
-		for _, pattern := range patterns {
-			a.string(pattern)
-		}
-		where += " AND e.name LIKE ANY (" + p.add(a.literal()) + "::text[])"
+		where += " AND e.name LIKE ANY (" + p.add(textArray(patterns)) + "::text[])"
 	}
 	return where
 }

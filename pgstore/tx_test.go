@@ -162,6 +162,31 @@ func TestTxRefuses(t *testing.T) {
 	}
 }
 
+// A transaction that is over takes nothing, and the error says so.
+func TestTxThatIsOver(t *testing.T) {
+	dsn := newDatabase(t)
+	s := openStore(t, dsn)
+	origin := originOf(t, s)
+	for name, begin := range beginners(t, dsn) {
+		for how, end := range map[string]func(tx userTx) error{
+			"committed": func(tx userTx) error { return tx.commit() }, "rolled back": func(tx userTx) error { return tx.rollback() },
+		} {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				tx := begin(t)
+				if err := end(tx); err != nil {
+					t.Fatal(err)
+				}
+				for _, n := range []int{1, 2} {
+					wantError(t, tx.appender.Append(t.Context(), lessons(origin, n)), pulse.ErrClosed, "emit before you commit")
+				}
+			})
+		}
+	}
+	if head := info(t, s).Head; head != 0 {
+		t.Errorf("the head is %d", head)
+	}
+}
+
 func TestTxOfADatabaseWithoutALog(t *testing.T) {
 	pool := openPool(t, newDatabase(t), "2")
 	for schema, want := range map[pgstore.Schema]error{"pulse": pulse.ErrStore, "school": pulse.ErrStore, `x"; --`: pulse.ErrInvalid, "pg_x": pulse.ErrInvalid} {

@@ -139,12 +139,11 @@ func (s *statements) compareAll(ctx context.Context, t transaction, recs []pulse
 
 // stored reads what is compared of the events with the ids of recs.
 func (s *statements) stored(ctx context.Context, t transaction, recs []pulse.Record) (map[uuid.UUID]*pulse.Envelope, error) {
-	var ids array
-	ids.reset(literalFormat)
+	ids := make([]string, len(recs))
 	for i := range recs {
-		ids.uuid(recs[i].ID)
+		ids[i] = recs[i].ID.String()
 	}
-	rows, err := t.query(ctx, s.compare, ids.literal())
+	rows, err := t.query(ctx, s.compare, textArray(ids))
 	if err != nil {
 		return nil, err
 	}

@@ -19,16 +19,18 @@ package_of() {
 	gcc) echo gcc libc6-dev ;;
 	postgres) echo postgresql ;;
 	pgbouncer) echo pgbouncer ;;
+	rabbitmq-server) echo rabbitmq-server ;;
 	*) return 1 ;;
 	esac
 }
 
-# have tells whether a program is there. Debian keeps PostgreSQL's servers and pgbouncer beside PATH, where the tests know to look.
+# have tells whether a program is there. Debian keeps the servers and pgbouncer beside PATH, where the tests know to look.
 have() {
 	command -v "$1" >/dev/null && return
 	case $1 in
 	postgres) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;;
 	pgbouncer) [ -x /usr/sbin/pgbouncer ] ;;
+	rabbitmq-server) [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] ;;
 	*) return 1 ;;
 	esac
 }
@@ -40,7 +42,7 @@ needed() {
 }
 
 install_packages() {
-	local as_root=()
+	local as_root=() policy=/usr/sbin/policy-rc.d
 	command -v apt-get >/dev/null ||
 		fail "these programs are missing and this is no Debian machine with apt-get: ${missing[*]}. Install them and try again."
 	if [ "$(id -u)" -ne 0 ]; then
@@ -48,6 +50,11 @@ install_packages() {
 		as_root=(sudo -n)
 	fi
 	echo "setup: installing $*"
+	# Debian starts the servers it installs. The tests start their own, so theirs stay off.
+	if [ ! -e "$policy" ] && printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null; then
+		trap "${as_root[*]} rm -f $policy" EXIT
+		"${as_root[@]}" chmod +x "$policy"
+	fi
 	"${as_root[@]}" apt-get update -q >/dev/null || fail "apt-get update failed, so these stay missing: ${missing[*]}. Is there a network?"
 	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >/dev/null ||
 		fail "apt-get could not install $*, so these stay missing: ${missing[*]}."

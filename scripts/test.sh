@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Runs the tests: all steps in order, or the ones named. Ends with the summary of go test.
 #
-#   scripts/test.sh [setup] [lint] [race] [sim] [fuzz] [tests]
+#   scripts/test.sh [setup] [lint] [race] [sim] [fuzz] [tests] [stress]
+#
+# stress is not among all steps: it has 200,000 events sequenced in PostgreSQL, twice, a tick planned over 5 million, and the promises proved
+# with PostgreSQL, with kills at each point of its writes. That takes half an hour or so.
 #
 # PULSE_SIM_SCHEDULES  schedules the simulation runs (5000)
 # FUZZTIME             how long each fuzz target runs: executions (20000x) or a time (1m)
@@ -26,14 +29,14 @@ step_lint() {
 }
 
 # SQLite is C translated to Go, many times slower with the race detector's instructions in it: they are left out of that package, whose memory
-# nobody else touches. Where it is used only the short tests run all the same. A process with the race detector sleeps for a second before
-# it ends, which children of tests need not. The simulation has a step of its own.
+# nobody else touches. Where it or a RabbitMQ server is used only the short tests run all the same. A process with the race detector
+# sleeps for a second before it ends, which children of tests need not. The simulation has a step of its own.
 step_race() {
 	local all with without
 	export GORACE=atexit_sleep_ms=10
 	all=$(go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | grep -v '^[^ ]*/simulation ')
-	with=$(grep -E '/sqlitestore( |$)' <<<"$all" | cut -d ' ' -f 1)
-	without=$(grep -vE '/sqlitestore( |$)' <<<"$all" | cut -d ' ' -f 1)
+	with=$(grep -E '/(sqlitestore|rabbitbroker)( |$)' <<<"$all" | cut -d ' ' -f 1)
+	without=$(grep -vE '/(sqlitestore|rabbitbroker)( |$)' <<<"$all" | cut -d ' ' -f 1)
 	# shellcheck disable=SC2086 # one argument for each package
 	go test -json -race -count=1 $without | go run ./internal/testreport
 	# shellcheck disable=SC2086
@@ -55,6 +58,12 @@ step_fuzz() {
 	done
 }
 
+step_stress() {
+	PULSE_PG_EVENTS=${PULSE_PG_EVENTS:-200000} go test -count=2 -timeout 2h -v -run '^TestSequencerMissesAndInvertsNothing$' ./pgstore
+	PULSE_GUARANTEE_POSTGRES=1 go test -count=1 -timeout 1h -run '/postgres' ./internal/guarantee
+	PULSE_PG_ROWS=${PULSE_PG_ROWS:-5000000} go test -count=1 -timeout 1h -run '^TestATickLooksAtWhatIsNewOnly$' ./pgstore
+}
+
 # A skipped test proves nothing: here all that tests need has been set up, so a skip is a failure.
 step_tests() {
 	{
@@ -69,7 +78,7 @@ steps=("$@")
 [ ${#steps[@]} -gt 0 ] || steps=(setup lint race sim fuzz tests)
 for step in "${steps[@]}"; do
 	declare -F "step_$step" >/dev/null || {
-		echo "test.sh: no step '$step': setup, lint, race, sim, fuzz or tests" >&2
+		echo "test.sh: no step '$step': setup, lint, race, sim, fuzz, tests or stress" >&2
 		exit 2
 	}
 	echo "== $step"

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"time"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -16,6 +17,7 @@ type fast struct {
 	begin, commit, rollback, one, many driver.StmtExecContext
 	args                               []driver.NamedValue
 	close                              []func() error // the connection is not really closed before its statements are
+	last                               int64          // position of the row inserted last
 }
 
 // errRepeats: an id is stored already.
@@ -52,6 +54,7 @@ func (s *Store) appendNew(ctx context.Context, recs []pulse.Record) (done bool, 
 			_ = f.run(f.rollback)
 			return err
 		}
+		u.tell(recs, pulse.Position(f.last))
 		return nil
 	})
 	switch {
@@ -84,6 +87,15 @@ func (u *unit) appendNew(recs []pulse.Record) error {
 		recs = recs[n:]
 	}
 	return nil
+}
+
+// tell gives recs, the rows of this unit that end at position last, what the store gave them.
+func (u *unit) tell(recs []pulse.Record, last pulse.Position) {
+	recorded := time.UnixMicro(u.now.UnixMicro()).UTC()
+	for i := range recs {
+		recs[i].Position = last - pulse.Position(len(recs)-1-i)
+		recs[i].RecordedAt = recorded
+	}
 }
 
 // fastOn returns the statements for the driver's connection dc. The caller holds the connection.
@@ -153,6 +165,9 @@ func (f *fast) insert(known inserts) func(query string, args ...any) (int64, err
 			values[i].Value = nil
 		}
 		if err != nil {
+			return 0, err
+		}
+		if f.last, err = res.LastInsertId(); err != nil {
 			return 0, err
 		}
 		return res.RowsAffected()

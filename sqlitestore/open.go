@@ -113,6 +113,7 @@ func openDB(abs string, n int, options string) (*sql.DB, error) {
 		"&_synchronous=FULL"+
 		"&_pragma=wal_autocheckpoint("+strconv.Itoa(checkpointPages)+")"+
 		"&_pragma=journal_size_limit("+strconv.Itoa(journalSizeLimit)+")"+
+		"&_pragma=temp_store(memory)"+ // what undoes half a statement
 		"&_dqs=0&_error_rc=1&"+options)
 	if err != nil {
 		return nil, err

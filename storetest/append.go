@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,6 +17,7 @@ func appendChecks() []check {
 		{"Append of no records does nothing", appendNothing},
 		{"Append stores a unit or nothing", appendAtomic},
 		{"Append keeps nothing of the records", appendCopies},
+		{"the positions that Append tells are those of the log", appendTells},
 		{"a repeated id with the same content changes nothing", appendRepeat},
 		{"a unit that was stored partly before is completed", appendPartRepeat},
 		{"a repeated id may differ in the circumstances of the call", appendCircumstances},
@@ -73,6 +75,32 @@ func appendCopies(h *harness) {
 		h.Fatalf("%d events, want 1", len(envs))
 	}
 	h.same(&envs[0], &want)
+}
+
+func appendTells(h *harness) {
+	first, more, last := h.records(2), h.records(3), h.records(2)
+	more[1] = first[1]
+	h.append(first...)
+	h.append(more...)
+	refused := append(h.records(1), Record("someone/else"))
+	if h.store.Append(h.ctx, refused) == nil {
+		h.Fatalf("a record of another origin was stored")
+	}
+	h.append(last...)
+	envs := h.log(pulse.Query{})
+	for _, rec := range slices.Concat(first, more, refused, last) {
+		if rec.Position == 0 {
+			continue // nothing is told
+		}
+		if rec.Position < 0 || int(rec.Position) > len(envs) {
+			h.Fatalf("event %s is said to be at position %d of a log that ends at %d", rec.ID, rec.Position, len(envs))
+		}
+		env := &envs[rec.Position-1]
+		h.same(env, &rec)
+		if !env.RecordedAt.Equal(rec.RecordedAt) {
+			h.Fatalf("the event at %d is said to be recorded at %s, and was at %s", rec.Position, rec.RecordedAt, env.RecordedAt)
+		}
+	}
 }
 
 func appendRepeat(h *harness) {

@@ -101,7 +101,12 @@ type mutant struct {
 
 func (m *mutant) Append(ctx context.Context, recs []pulse.Record) error {
 	if m.onAppend != nil {
-		return m.onAppend(ctx, slices.Clone(recs))
+		own := slices.Clone(recs)
+		err := m.onAppend(ctx, own)
+		for i := range own {
+			recs[i].Position, recs[i].RecordedAt = own[i].Position, own[i].RecordedAt
+		}
+		return err
 	}
 	return m.Store.Append(ctx, recs)
 }

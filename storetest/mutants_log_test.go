@@ -230,6 +230,8 @@ func appendBugs() []bug {
 				return m.Store.Append(ctx, recs)
 			}
 		}, []string{"positions are gapless, growing and immutable; who saw n has seen all before", "concurrent appends of one id store it once"}},
+		{"the positions told are one too high", tells(func(r *pulse.Record) { r.Position++ }), []string{"the positions that Append tells are those of the log"}},
+		{"the time told is not the one stored", tells(func(r *pulse.Record) { r.RecordedAt = r.RecordedAt.Add(time.Microsecond) }), []string{"the positions that Append tells are those of the log"}},
 		{"a field is not stored", eachRecord(func(r *pulse.Record) { r.Causation = uuid.Nil }), []string{"every field comes back as recorded"}},
 		{"no extensions come back as an object", eachPage(func(_ pulse.Query, p *pulse.Page) {
 			for i := range p.Envelopes {
@@ -258,6 +260,21 @@ func appendBugs() []bug {
 				p.Envelopes[i].RecordedAt = p.Envelopes[i].OccurredAt
 			}
 		}), []string{"RecordedAt is the store's time of the append"}},
+	}
+}
+
+// tells changes what Append tells of the records.
+func tells(change func(*pulse.Record)) func(*mutant) {
+	return func(m *mutant) {
+		m.onAppend = func(ctx context.Context, recs []pulse.Record) error {
+			err := m.Store.Append(ctx, recs)
+			for i := range recs {
+				if recs[i].Position != 0 {
+					change(&recs[i])
+				}
+			}
+			return err
+		}
 	}
 }
 

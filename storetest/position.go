@@ -218,9 +218,10 @@ func positionSameID(h *harness) {
 	recs := h.records(30)
 	var writers sync.WaitGroup
 	for range 4 {
+		own := slices.Clone(recs)
 		writers.Go(func() {
-			for i := range recs {
-				if err := h.store.Append(h.ctx, recs[i:i+1]); err != nil {
+			for i := range own {
+				if err := h.store.Append(h.ctx, own[i:i+1]); err != nil {
 					h.Errorf("append of a repeated record: %v", err)
 				}
 			}

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // shape says how events are emitted.
@@ -42,7 +44,7 @@ const (
 // flow emits for some time, no more events ahead of the handler than settings allow, and waits until all are handled.
 func (b *bench) flow(ctx context.Context, e entry, c contestant, t *tally, s shape) (f flow, err error) {
 	err = during(ctx, c.run, func(ctx context.Context) error {
-		if err := warm(ctx, c, t); err != nil {
+		if err := b.warm(ctx, c, t); err != nil {
 			return err
 		}
 		t.limit(b.ahead)
@@ -86,8 +88,27 @@ func (b *bench) note(section, what string, e entry, f flow) {
 	b.report.add(section, what+processors, e.name, cpuUnit, f.cpu)
 }
 
-// warm emits some events and waits for them: then everything is connected and running.
-func warm(ctx context.Context, c contestant, t *tally) error {
+// warm emits some events and waits for them: then everything is connected and running, and each connection of the application has once done
+// what it will do, which the server and the driver prepare when they first meet it there.
+func (b *bench) warm(ctx context.Context, c contestant, t *tally) error {
+	var group, begun sync.WaitGroup
+	begun.Add(b.connections)
+	errs := make([]error, b.connections)
+	for i := range errs {
+		group.Go(func() {
+			came := sync.OnceFunc(begun.Done)
+			defer came() // nobody waits for one that failed
+			errs[i] = c.transact(ctx, t.next(1), func(ctx context.Context, tx pgx.Tx) error {
+				came()
+				begun.Wait() // so that each has a connection of its own
+				return enrol(ctx, tx)
+			})
+		})
+	}
+	group.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
 	for range warmUp / 100 {
 		if err := c.transact(ctx, t.next(100), enrol); err != nil {
 			return err

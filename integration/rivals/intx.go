@@ -140,7 +140,7 @@ func measureLatency(ctx context.Context, b *bench) error {
 	} {
 		err := b.byTurns(ctx, way.entries, func(e entry, c contestant, t *tally) error {
 			return during(ctx, c.run, func(ctx context.Context) error {
-				if err := warm(ctx, c, t); err != nil {
+				if err := b.warm(ctx, c, t); err != nil {
 					return err
 				}
 				first := t.emitted.Load()

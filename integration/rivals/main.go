@@ -34,10 +34,11 @@ type settings struct {
 	only    []string
 	rounds  int
 	time    time.Duration
-	backlog int    // events that wait for the relay
-	stored  int    // events that are stored before the section large
-	ahead   int64  // events that may be emitted and not handled
-	profile string // directory for CPU profiles
+	backlog int           // events that wait for the relay
+	stored  int           // events that are stored before the section large
+	ahead   int64         // events that may be emitted and not handled
+	held    time.Duration // that transactions stay open
+	profile string        // directory for CPU profiles
 
 	connections int  // of an application
 	unsynced    bool // nothing waits for the disk: for tests
@@ -59,7 +60,15 @@ var sections = []struct {
 	{"drain", measureDrain},
 	{"latency", measureLatency},
 	{"large", measureLarge},
+	{"open", measureOpen},
+	{"snapshot", measureSnapshot},
 }
+
+// onDemand are the sections that take so long that they are measured only when they are named.
+var onDemand = []string{"large", "open", "snapshot"}
+
+// snapshotTimes is how many times longer a snapshot is held than other transactions.
+const snapshotTimes = 10
 
 // run is the command.
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -69,13 +78,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		names[i] = section.name
 	}
 	flags := flag.NewFlagSet("rivals", flag.ContinueOnError)
-	only := flags.String("only", "", "sections, with commas between them: "+strings.Join(names, ", ")+"; large only when it is named")
+	only := flags.String("only", "", "sections, with commas between them: "+strings.Join(names, ", ")+"; only when they are named "+strings.Join(onDemand, ", "))
 	file := flags.String("json", "", "file to write the numbers to")
 	flags.IntVar(&s.rounds, "rounds", 3, "how often each contestant is measured, by turns")
 	flags.DurationVar(&s.time, "time", 3*time.Second, "length of one measurement")
 	flags.IntVar(&s.backlog, "backlog", 1_000_000, "events that wait for the relay in the section drain")
 	flags.IntVar(&s.stored, "stored", 5_000_000, "events that are stored before the section large")
 	flags.Int64Var(&s.ahead, "ahead", 10_000, "how many events may be emitted and not handled yet")
+	flags.DurationVar(&s.held, "held", time.Minute, "how long transactions stay open in the section open; ten times as long in snapshot")
 	flags.StringVar(&s.profile, "profile", "", "directory for a CPU profile of each measurement of Pulse")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -88,7 +98,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return fmt.Errorf("there is no section %q: there are %s", name, strings.Join(names, ", "))
 		}
 	}
-	if s.rounds < 1 || s.time <= 0 || s.backlog < 1 || s.stored < 1 || s.ahead < 1 {
+	if s.rounds < 1 || s.time <= 0 || s.backlog < 1 || s.stored < 1 || s.ahead < 1 || s.held <= 0 {
 		return errors.New("rounds, times and numbers of events have to be positive")
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
@@ -107,7 +117,7 @@ func measure(ctx context.Context, s settings, out io.Writer, file string) (err e
 		err = errors.Join(err, b.report.write(file))
 	}()
 	for _, section := range sections {
-		wanted := slices.Contains(s.only, section.name) || s.only == nil && section.name != "large"
+		wanted := slices.Contains(s.only, section.name) || s.only == nil && !slices.Contains(onDemand, section.name)
 		if !wanted {
 			continue
 		}

@@ -118,11 +118,11 @@ func TestMeasure(t *testing.T) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Numbers) != 10 || len(r.Checks) != 2 {
+	if len(r.Numbers) != 11 || len(r.Checks) != 3 {
 		t.Errorf("in the file are %d numbers and %d checks", len(r.Numbers), len(r.Checks))
 	}
 	for _, n := range r.Numbers {
-		if n.Median <= 0 || len(n.Rounds) != 1 {
+		if n.Median <= 0 != (n.Unit == "rows") || len(n.Rounds) != 1 { // no row is dead
 			t.Errorf("%+v", n)
 		}
 		if !strings.Contains(out.String(), n.Contestant) {
@@ -131,5 +131,42 @@ func TestMeasure(t *testing.T) {
 	}
 	if now, _ := filepath.Glob(filepath.Join(os.TempDir(), "rivals-*")); len(now) > len(left) {
 		t.Errorf("left behind: %v", now)
+	}
+}
+
+// TestMeasureHeld measures beside transactions that are open for a moment.
+func TestMeasureHeld(t *testing.T) {
+	s := forTests
+	s.held = 200 * time.Millisecond
+	b, err := newBench(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := b.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, measure := range []func(context.Context, *bench) error{measureOpen, measureSnapshot} {
+		if err := measure(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		section, what string
+		rounds        int
+	}{
+		{"open", "200/s beside open transactions, longest", 1},
+		{"snapshot", "5,000/s, no snapshot, p50", partsBefore},
+		{"snapshot", "5,000/s, p50", partsWhile - partsBefore},
+		{"snapshot", "5,000/s, at the end of a snapshot, p50", partsBefore},
+	} {
+		n := b.report.find(c.section, c.what, pulseEntry.name)
+		if n == nil || len(n.Rounds) != c.rounds || n.Median <= 0 {
+			t.Errorf("%s: %+v, want %d rounds", c.what, n, c.rounds)
+		}
+	}
+	if len(b.report.Checks) != 2 {
+		t.Errorf("%d checks", len(b.report.Checks))
 	}
 }

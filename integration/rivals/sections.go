@@ -91,7 +91,7 @@ func measureTx1(ctx context.Context, b *bench) error {
 
 // measureDrain measures the relay alone, with a backlog.
 func measureDrain(ctx context.Context, b *bench) error {
-	const what = "relay alone"
+	const what, deadRows = "relay alone", "dead rows of events and positions afterwards"
 	err := b.byTurns(ctx, []entry{pulseRelay, sketchEntry, watermillDefault, watermillBest, naiveEntry}, func(e entry, c contestant, t *tally) error {
 		for left := b.backlog; left > 0; left -= bulkUnit {
 			if err := c.emit(ctx, t.next(min(left, bulkUnit))); err != nil {
@@ -99,9 +99,15 @@ func measureDrain(ctx context.Context, b *bench) error {
 			}
 		}
 		f, err := b.metered(e, shape{unit: b.backlog}, func() (int64, error) { return b.drain(ctx, c.(relaying)) })
-		if err == nil {
-			b.note("drain", what, e, f)
+		if err != nil {
+			return err
 		}
+		b.note("drain", what, e, f)
+		if e.name != pulseRelay.name {
+			return nil
+		}
+		dead, err := b.deadRows(ctx)
+		b.report.add("drain", deadRows, e.name, "rows", float64(dead))
 		return err
 	})
 	if err != nil {
@@ -110,6 +116,7 @@ func measureDrain(ctx context.Context, b *bench) error {
 	m := func(e entry) float64 { return b.report.median("drain", what, e) }
 	b.report.atLeast("drain", "of watermill, best", m(pulseRelay)/m(watermillBest), 4)
 	b.report.atLeast("drain", "events/s", m(pulseRelay), 45_000)
+	b.report.atMost("drain", deadRows, b.report.median("drain", deadRows, pulseRelay), 0)
 	return nil
 }
 

@@ -66,7 +66,7 @@ func TestParseBrokerErrors(t *testing.T) {
 		"":                              "the broker is empty",
 		"kafka":                         `"kafka" is no broker`,
 		"localhost:4222":                "is no broker",
-		"amqp://u:secret@host":          "amqp:// is not known",
+		"redis://u:secret@host":         "redis:// is not known",
 		"http://secret@host":            "http:// is not known",
 		"nats://":                       "has no host",
 		"nats://:4222":                  "has no host",

@@ -21,11 +21,10 @@ func ServeSettings() []Setting {
 	nats := func(field func(*NATSSpec) *string) func(*Config) *string {
 		return func(c *Config) *string { return field(&c.Broker.NATS) }
 	}
-	return []Setting{
-		{"broker", "PULSE_BROKER", BrokerEmbedded, "`BROKER` to publish to: embedded, nats://HOST:PORT[,…], kafka://HOST:PORT[,…]/TOPIC, log, none", func(c *Config, v string) error {
+	settings := []Setting{
+		{"broker", "PULSE_BROKER", BrokerEmbedded, "`BROKER` to publish to: embedded, nats://HOST:PORT[,…], amqp://HOST:PORT[/VHOST][,…], log, none", func(c *Config, v string) error {
 			spec, err := ParseBroker(v)
-			spec.NATS = c.Broker.NATS
-			c.Broker = spec
+			c.Broker.Kind, c.Broker.URL = spec.Kind, spec.URL
 			return err
 		}},
 		{"listen", "PULSE_LISTEN", DefaultListen, "`ADDRESS` for /healthz, /readyz and /metrics", address(func(c *Config) *string { return &c.Listen })},
@@ -59,6 +58,7 @@ func ServeSettings() []Setting {
 			return err
 		}},
 	}
+	return append(settings, rabbitSettings(text)...)
 }
 
 // DefaultText is the default for people to read, "" when there is none.

@@ -21,9 +21,10 @@ import (
 
 // BrokerSpec says which broker to publish to.
 type BrokerSpec struct {
-	Kind string // BrokerEmbedded, BrokerNATS, BrokerKafka, BrokerLog or BrokerNone
-	URL  string // of the servers, for BrokerNATS and BrokerKafka; it may hold a password: print the BrokerSpec instead
-	NATS NATSSpec
+	Kind   string // BrokerEmbedded, BrokerNATS, BrokerRabbit, BrokerLog or BrokerNone
+	URL    string // of the servers, for BrokerNATS and BrokerRabbit; it may hold a password: print the BrokerSpec instead
+	NATS   NATSSpec
+	Rabbit RabbitSpec
 }
 
 // NATSSpec is how to reach NATS, or how NATS is to be reached.
@@ -73,11 +74,7 @@ func (s *BrokerSpec) Destination() string {
 
 // String is the form ParseBroker reads, without credentials.
 func (s *BrokerSpec) String() string {
-	switch s.Kind {
-	case BrokerNATS:
-	case BrokerKafka:
-		return redactKafka(s.URL)
-	default:
+	if s.URL == "" {
 		return s.Kind
 	}
 	var redacted []string
@@ -92,9 +89,9 @@ func (s *BrokerSpec) String() string {
 	return strings.Join(redacted, ",")
 }
 
-// ParseBroker reads embedded, log, none, or the URLs of NATS servers or of a Kafka cluster. Its errors quote no URL: a password may be in it.
+// ParseBroker reads embedded, log, none, or the URLs of NATS or RabbitMQ servers. Its errors quote no URL: a password may be in it.
 func ParseBroker(v string) (BrokerSpec, error) {
-	const advice = "use embedded, nats://HOST:PORT, kafka://HOST:PORT/TOPIC, log or none"
+	const advice = "use embedded, nats://HOST:PORT, amqp://HOST:PORT, log or none"
 	switch v {
 	case BrokerEmbedded, BrokerLog, BrokerNone:
 		return BrokerSpec{Kind: v}, nil
@@ -104,9 +101,8 @@ func ParseBroker(v string) (BrokerSpec, error) {
 	if !strings.Contains(v, "://") {
 		return BrokerSpec{}, fmt.Errorf("%q is no broker: %s", v, advice)
 	}
-	if strings.HasPrefix(v, kafkaScheme) {
-		_, _, err := parseKafka(v)
-		return BrokerSpec{Kind: BrokerKafka, URL: v}, err
+	if scheme, _, _ := strings.Cut(v, "://"); scheme == "amqp" || scheme == "amqps" {
+		return parseRabbit(v)
 	}
 	for part := range strings.SplitSeq(v, ",") {
 		u, err := url.Parse(part)
@@ -191,13 +187,22 @@ func parseAddress(v string) error {
 	return nil
 }
 
+// faultFunc notes what is wrong with a setting.
+type faultFunc func(setting, format string, args ...any)
+
 // problems are what is wrong with the settings of the broker together. where tells the place of a setting.
 func (s *BrokerSpec) problems(where func(setting string) string) []Problem {
 	var all []Problem
 	fault := func(setting, format string, args ...any) {
 		all = append(all, Problem{where(setting), fmt.Sprintf(format, args...)})
 	}
-	n := &s.NATS
+	s.NATS.problems(s, fault)
+	s.Rabbit.problems(s, fault)
+	return all
+}
+
+// problems are what is wrong with the settings of NATS together.
+func (n *NATSSpec) problems(s *BrokerSpec, fault faultFunc) {
 	given := n.given()
 	if s.Kind != BrokerNATS {
 		for _, setting := range given {
@@ -211,7 +216,7 @@ func (s *BrokerSpec) problems(where func(setting string) string) []Problem {
 		if n.Listen != "" && s.Kind != BrokerEmbedded {
 			fault("nats-listen", "is for the embedded broker: the broker is %s", s.Kind)
 		}
-		return all
+		return
 	}
 	if n.Listen != "" {
 		fault("nats-listen", "is for the embedded broker: the broker is %s", s)
@@ -223,7 +228,6 @@ func (s *BrokerSpec) problems(where func(setting string) string) []Problem {
 		fault("nats-password", "has no nats-user to go with it")
 	}
 	n.readFiles(fault)
-	return all
 }
 
 // given lists the settings of a NATS server that are set.
@@ -249,11 +253,8 @@ func (n *NATSSpec) given() []string {
 // ways lists the settings by which to log in.
 func (n *NATSSpec) ways(servers string) []string {
 	var names []string
-	for part := range strings.SplitSeq(servers, ",") {
-		if u, err := url.Parse(part); err == nil && u.User != nil {
-			names = append(names, "broker")
-			break
-		}
+	if credentials(servers) {
+		names = append(names, "broker")
 	}
 	for _, name := range n.given() {
 		switch name {
@@ -264,20 +265,37 @@ func (n *NATSSpec) ways(servers string) []string {
 	return names
 }
 
+// credentials tells whether there are some in a list of URLs.
+func credentials(urls string) bool {
+	for part := range strings.SplitSeq(urls, ",") {
+		if u, err := url.Parse(part); err == nil && u.User != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // attrs say for the log which broker this is, and by which settings this process logs in.
 func (s *BrokerSpec) attrs() []any {
 	attrs := []any{"broker", s.String()}
-	if s.Kind != BrokerNATS {
+	var ways []string
+	without := ""
+	switch s.Kind {
+	case BrokerNATS:
+		ways, without = s.NATS.ways(s.URL), "without credentials: give nats-token, nats-user, nats-creds or nats-nkey where the server wants them"
+	case BrokerRabbit:
+		ways, without = s.Rabbit.ways(s.URL), "as guest: give rabbitmq-user, as servers let guest in only from their own machine"
+	default:
 		return attrs
 	}
-	if ways := s.NATS.ways(s.URL); len(ways) > 0 {
+	if len(ways) > 0 {
 		return append(attrs, "login", "by "+strings.Join(ways, " and "))
 	}
-	return append(attrs, "login", "without credentials: give nats-token, nats-user, nats-creds or nats-nkey where the server wants them")
+	return append(attrs, "login", without)
 }
 
 // readFiles reads the files that are named, into TLS where they belong there.
-func (n *NATSSpec) readFiles(fault func(setting, format string, args ...any)) {
+func (n *NATSSpec) readFiles(fault faultFunc) {
 	for _, f := range []struct{ setting, path string }{{"nats-creds", n.CredentialsFile}, {"nats-nkey", n.NKeyFile}} {
 		if f.path == "" {
 			continue
@@ -286,30 +304,35 @@ func (n *NATSSpec) readFiles(fault func(setting, format string, args ...any)) {
 			fault(f.setting, "cannot read the file: %v", err)
 		}
 	}
-	if n.CA == "" && n.Cert == "" && n.KeyPEM == "" {
-		return
+	n.TLS = readTLS("nats", n.CA, n.Cert, n.KeyPEM, fault)
+}
+
+// readTLS reads the files of certificates that are named by the settings of a kind of broker, nil when none is.
+func readTLS(kind, ca, cert, key string, fault faultFunc) *tls.Config {
+	if ca == "" && cert == "" && key == "" {
+		return nil
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if n.CA != "" {
+	if ca != "" {
 		config.RootCAs = x509.NewCertPool()
-		switch pem, err := os.ReadFile(n.CA); {
+		switch pem, err := os.ReadFile(ca); {
 		case err != nil:
-			fault("nats-ca", "cannot read the file: %v", err)
+			fault(kind+"-ca", "cannot read the file: %v", err)
 		case !config.RootCAs.AppendCertsFromPEM(pem):
-			fault("nats-ca", "there is no certificate in PEM in %s", n.CA)
+			fault(kind+"-ca", "there is no certificate in PEM in %s", ca)
 		}
 	}
 	switch {
-	case n.Cert != "" && n.KeyPEM == "":
-		fault("nats-cert", "has no nats-key to go with it")
-	case n.Cert == "" && n.KeyPEM != "":
-		fault("nats-key", "has no nats-cert to go with it")
-	case n.Cert != "":
-		pair, err := tls.LoadX509KeyPair(n.Cert, n.KeyPEM)
+	case cert != "" && key == "":
+		fault(kind+"-cert", "has no %s-key to go with it", kind)
+	case cert == "" && key != "":
+		fault(kind+"-key", "has no %s-cert to go with it", kind)
+	case cert != "":
+		pair, err := tls.LoadX509KeyPair(cert, key)
 		if err != nil {
-			fault("nats-cert", "cannot be used: %v", err)
+			fault(kind+"-cert", "cannot be used: %v", err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
-	n.TLS = config
+	return config
 }

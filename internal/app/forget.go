@@ -8,6 +8,7 @@ import (
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/natsbroker"
+	"github.com/edupulse-live/pulse/rabbitbroker"
 )
 
 // errNotReached is why nothing was removed at an embedded broker.
@@ -26,8 +27,8 @@ func Forget(ctx context.Context, cfg *Config, s *pulse.SubscriptionState, logger
 	switch spec.Kind {
 	case BrokerLog: // it keeps nothing
 		return nil
-	case BrokerKafka:
-		return forgetKafka(ctx, spec, s.Name, logger)
+	case BrokerRabbit:
+		return rabbitbroker.Forget(ctx, url, s.Name, spec.Rabbit.options(logger))
 	case BrokerEmbedded:
 		if spec.NATS.Listen == "" || spec.NATS.Token == "" {
 			return errNotReached

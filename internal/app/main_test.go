@@ -6,4 +6,4 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(postgres.Main(m)) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(rabbit.Main(postgres.Main(m))) }

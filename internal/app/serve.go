@@ -140,11 +140,8 @@ func (s *server) run(ctx context.Context) (err error) {
 		}
 	}
 	err = s.app.Bus.Run(ctx)
-	switch {
-	case errors.Is(err, pulse.ErrDiverged) && s.cfg.Broker.Kind == BrokerNATS:
+	if errors.Is(err, pulse.ErrDiverged) && s.cfg.Broker.Kind == BrokerNATS {
 		err = fmt.Errorf("%w. If another store publishes there, give each a stream and subjects of its own by --nats-stream and --nats-prefix", err)
-	case errors.Is(err, pulse.ErrDiverged) && s.cfg.Broker.Kind == BrokerKafka:
-		err = fmt.Errorf("%w. If another store publishes there, give each a topic of its own, behind the / of --broker", err)
 	}
 	return err
 }

@@ -29,6 +29,7 @@ type Options struct {
 	Path     string                                                  // a file that does not exist; files beside it get its name with a suffix
 	Open     func(ctx context.Context, path string) (Store, error)   // opens a store, and creates it
 	Broker   func(ctx context.Context, path string) (*Broker, error) // starts an embedded NATS server with its data beside path, and connects to it
+	Outside  *Outside                                                // what Broker connects to, when it is no embedded NATS server: then only the sections relay and broker have one
 	Postgres *Postgres                                               // where stores are that Open opens; nil for files of SQLite
 	Only     []string                                                // sections; nil for all
 	Rounds   int                                                     // how often what is compared is measured; default 3
@@ -101,7 +102,13 @@ func Run(ctx context.Context, opts Options) (*Report, error) {
 
 // complete checks the options and fills in the defaults.
 func (o *Options) complete() error {
+	if o.Outside != nil && o.Only == nil {
+		o.Only = []string{SectionRelay, SectionBroker}
+	}
 	for _, name := range o.Only {
+		if o.Outside != nil && name == SectionDown {
+			return fmt.Errorf("%w: the section %s is for the embedded broker", pulse.ErrInvalid, name)
+		}
 		if !slices.Contains(Sections(), name) {
 			return fmt.Errorf("%w: no section %q: there are %s", pulse.ErrInvalid, name, strings.Join(Sections(), ", "))
 		}

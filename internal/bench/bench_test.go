@@ -14,11 +14,15 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/internal/rabbittest"
 	"github.com/edupulse-live/pulse/natsbroker"
 	"github.com/edupulse-live/pulse/sqlitestore"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// rabbits is the RabbitMQ server of the tests.
+var rabbits rabbittest.Shared
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(rabbits.Main(m)) }
 
 func openSQLite(ctx context.Context, path string) (Store, error) {
 	return sqlitestore.Open(ctx, path, nil)
@@ -46,7 +50,7 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var fields map[string]map[string]float64
+	var fields map[string]map[string]any
 	if err := json.Unmarshal(text, &fields); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +67,7 @@ func TestRun(t *testing.T) {
 		},
 	} {
 		for _, name := range names {
-			if fields[section][name] <= 0 {
+			if n, _ := fields[section][name].(float64); n <= 0 {
 				t.Errorf("%s.%s is %v in %s", section, name, fields[section][name], text)
 			}
 		}

@@ -7,11 +7,12 @@ import (
 	"github.com/edupulse-live/pulse"
 )
 
-// Broker is an embedded NATS server and the connection to it, open.
+// Broker is an embedded NATS server or a place of its own at another broker, and the connection to it, open.
 type Broker struct {
-	Dir       string // where its data is: removed after use
+	Dir       string // where its data is: removed after use; "" elsewhere
 	Publisher pulse.Publisher
 	Source    pulse.Source
+	Count     func(ctx context.Context) (int64, error) // how many messages are there, where the publisher cannot tell the last one
 	Close     func() error
 }
 

@@ -46,7 +46,7 @@ func (r *Report) brokerLines() []Line {
 	}
 	if s := r.Relay; s != nil {
 		add(SectionRelay, fmt.Sprintf("%d waiting events, published by the relay", s.Events), "%.0f/s", s.PerSecond)
-		add(SectionRelay, fmt.Sprintf("the NATS client alone, %d such messages in a batch", clientBatch), "%.0f/s", s.ClientPerSecond)
+		add(SectionRelay, s.client(), "%.0f/s", s.ClientPerSecond)
 		add(SectionRelay, "reading and encoding the same events alone", "%.0f/s", s.ReadPerSecond)
 		add(SectionRelay, "ratio to the slower of the two", "%.2f", s.Ratio)
 	}
@@ -61,6 +61,14 @@ func (r *Report) brokerLines() []Line {
 		add(SectionDown, "the broker is up again: all published after", "%.1f s, %.0f/s", d.CatchUpSeconds, d.CatchUpPerSec)
 	}
 	return lines
+}
+
+// client says what the client alone did.
+func (r *Relay) client() string {
+	if r.Server == serverNATS {
+		return fmt.Sprintf("the NATS client alone, %d such messages in a batch", clientBatch)
+	}
+	return fmt.Sprintf("the %s client alone, with such messages", r.Server)
 }
 
 // whole rounds to a whole number, of which none is -0.

@@ -15,6 +15,7 @@ import (
 // fast as the slower of them.
 type Relay struct {
 	Events          int64   `json:"events"`
+	Server          string  `json:"server"`
 	PerSecond       float64 `json:"per_second"`        // median
 	ClientPerSecond float64 `json:"client_per_second"` // median
 	ReadPerSecond   float64 `json:"read_per_second"`   // median
@@ -38,11 +39,11 @@ func (b *bench) relay(ctx context.Context) (r *Relay, err error) {
 		if err != nil {
 			return nil, err
 		}
-		client, err := b.clientOnce(ctx, store, int(head))
+		client, err := b.clientAlone(ctx, store, int(head))
 		if err != nil {
 			return nil, err
 		}
-		read, err := readAndEncode(ctx, store, head)
+		read, err := b.readAndEncode(ctx, store, head)
 		if err != nil {
 			return nil, err
 		}
@@ -50,7 +51,7 @@ func (b *bench) relay(ctx context.Context) (r *Relay, err error) {
 		relays, clients, reads = append(relays, relay), append(clients, client), append(reads, read)
 		ratios = append(ratios, relay/min(client, read))
 	}
-	return &Relay{int64(head), median(relays), median(clients), median(reads), median(ratios)}, nil
+	return &Relay{int64(head), b.server(), median(relays), median(clients), median(reads), median(ratios)}, nil
 }
 
 // fill emits the backlog, and fills the index of the log, which a bus that runs would do beside the first round only.
@@ -92,6 +93,13 @@ func (b *bench) relayOnce(ctx context.Context, store Store, head pulse.Position)
 
 // endsAt makes sure that the broker has everything up to a position.
 func endsAt(ctx context.Context, broker *Broker, head pulse.Position) error {
+	if broker.Count != nil {
+		n, err := broker.Count(ctx)
+		if err == nil && n < int64(head) {
+			err = fmt.Errorf("%w: it has %d events, the log %d", pulse.ErrBroker, n, head)
+		}
+		return err
+	}
 	last, _, err := broker.Publisher.Last(ctx)
 	if err == nil && last.Position != head {
 		err = fmt.Errorf("%w: it has events up to position %d, the log up to %d", pulse.ErrBroker, last.Position, head)
@@ -103,8 +111,15 @@ func endsAt(ctx context.Context, broker *Broker, head pulse.Position) error {
 const readPage = 1000
 
 // readAndEncode reads the log and makes of each event the headers it is published with.
-func readAndEncode(ctx context.Context, store Store, head pulse.Position) (perSec float64, err error) {
+func (b *bench) readAndEncode(ctx context.Context, store Store, head pulse.Position) (perSec float64, err error) {
 	var headers []cloudevents.Header
+	encode := func(env *pulse.Envelope) (err error) {
+		headers, err = cloudevents.AppendHeaders(headers[:0], env)
+		return err
+	}
+	if b.Outside != nil {
+		encode = b.Outside.Encode
+	}
 	begin := time.Now()
 	for after := pulse.Position(0); after < head; {
 		page, err := store.Read(ctx, pulse.Query{After: after, Limit: readPage})
@@ -112,7 +127,7 @@ func readAndEncode(ctx context.Context, store Store, head pulse.Position) (perSe
 			return 0, err
 		}
 		for i := range page.Envelopes {
-			if headers, err = cloudevents.AppendHeaders(headers[:0], &page.Envelopes[i]); err != nil {
+			if err := encode(&page.Envelopes[i]); err != nil {
 				return 0, err
 			}
 		}

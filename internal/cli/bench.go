@@ -19,7 +19,7 @@ const benchStore = "pulse-bench.db"
 const benchSchema = "pulse_bench"
 
 func newBenchCommand(env *environment) *cobra.Command {
-	opts := bench.Options{}
+	opts, broker := bench.Options{}, ""
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure this machine",
@@ -44,10 +44,14 @@ exist (default ` + benchStore + `): the disk they are on is what is measured.
 
 With --store postgres://… the stores are schemas there: ` + benchSchema + ` or the one that the URL names, and ` + benchSchema + `_2
 and so on. They must not exist, and are dropped again. Emitting is compared with inserts of the same row through pgx,
-1,000 in a transaction by unnest, on two connections.`,
+1,000 in a transaction by unnest, on two connections.
+
+With --broker amqp://… the sections relay and broker are measured with that RabbitMQ server, on an exchange and a quorum queue made for
+it and removed again: its client alone publishes such messages, 2,000 on their way at a time.`,
 		Example: `  pulse bench
   pulse bench --only emit,latency --json
   pulse bench --only relay --backlog 100000
+  pulse bench --broker amqp://school:…@127.0.0.1:5672 --backlog 100000
   pulse bench --store sqlite:/mnt/fast/bench.db
   pulse bench --store postgres://app@db/school --only emit,latency`,
 		Args: positional(),
@@ -67,6 +71,10 @@ and so on. They must not exist, and are dropped again. Emitting is compared with
 			default:
 				opts.Path = cfg.Store.Path
 			}
+			opts.Broker = openBenchBroker
+			if err := benchBroker(&opts, broker); err != nil {
+				return err
+			}
 			return env.bench(cmd.Context(), opts)
 		},
 	}
@@ -76,12 +84,12 @@ and so on. They must not exist, and are dropped again. Emitting is compared with
 	flags.DurationVar(&opts.Time, "time", 3*time.Second, "how long one measurement takes")
 	flags.IntVar(&opts.Waiting, "waiting", 1_000_000, "events that wait for the stalled subscription, and for the broker that is down")
 	flags.IntVar(&opts.Backlog, "backlog", 500_000, "events that wait for the relay")
+	flags.StringVar(&broker, "broker", app.BrokerEmbedded, "what is measured: `embedded`, or amqp://USER:PASSWORD@HOST:PORT/VHOST")
 	flags.BoolVar(&opts.Keep, "keep", false, "leave the files")
 	return cmd
 }
 
 func (env *environment) bench(ctx context.Context, opts bench.Options) error {
-	opts.Broker = openBenchBroker
 	opts.Say = env.notef
 	report, err := bench.Run(ctx, opts)
 	if err != nil {
@@ -128,6 +136,20 @@ func benchOnPostgres(opts *bench.Options, spec app.StoreSpec) {
 		delete(made, path)
 		return app.DropSchema(ctx, base.WithSchema(schema(path)))
 	}}
+}
+
+// benchBroker makes opts measure another broker than the embedded one.
+func benchBroker(opts *bench.Options, broker string) error {
+	spec, err := app.ParseBroker(broker)
+	switch {
+	case err != nil:
+		return usagef("%v", err)
+	case spec.Kind == app.BrokerRabbit:
+		bench.Rabbit(opts, spec.URL)
+	case spec.Kind != app.BrokerEmbedded:
+		return usagef("bench measures the embedded broker and RabbitMQ: give --broker amqp://USER:PASSWORD@HOST:PORT/VHOST")
+	}
+	return nil
 }
 
 // openBenchBroker starts an embedded broker with its data beside path. What it warns of is no news to who measures.

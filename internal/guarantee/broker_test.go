@@ -34,18 +34,18 @@ func embedBroker(ctx context.Context, dir string, log *slog.Logger) (*natsbroker
 }
 
 // newBroker is embedBroker for a test.
-func newBroker(t testing.TB, dir string) *natsbroker.Broker {
+func newBroker(t testing.TB, dir string) natsOutside {
 	t.Helper()
 	b, err := embedBroker(t.Context(), dir, quiet(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { closeBroker(t, b) })
-	return b
+	return natsOutside{b}
 }
 
 // closeBroker closes a broker that may be closed already.
-func closeBroker(t testing.TB, b *natsbroker.Broker) {
+func closeBroker(t testing.TB, b interface{ Close() error }) {
 	t.Helper()
 	if err := b.Close(); err != nil {
 		t.Errorf("close the broker: %v", err)
@@ -53,7 +53,7 @@ func closeBroker(t testing.TB, b *natsbroker.Broker) {
 }
 
 // publish adds the broker as the destination of the world's bus, with failpoints.
-func (w *world) publish(t testing.TB, b *natsbroker.Broker, failpoints string) {
+func (w *world) publish(t testing.TB, b outside, failpoints string) {
 	t.Helper()
 	points, err := failpoint.Parse(failpoints)
 	if err == nil {
@@ -72,12 +72,12 @@ type message struct {
 	data    string
 }
 
-// stranger reads the stream from its beginning to its end with the client library of the broker alone.
-func stranger(t testing.TB, url string) []message {
+// stranger reads what was published from its beginning to its end with the client library of the broker alone.
+func stranger(t testing.TB, b outside) []message {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 	defer cancel()
-	msgs, err := readStream(ctx, url)
+	msgs, err := b.read(ctx)
 	if err != nil {
 		t.Fatalf("reading the stream: %v", err)
 	}
@@ -190,9 +190,9 @@ func (w *world) compare(t testing.TB, msgs []message) (found arrived) {
 func hosts() []string { return []string{"served", "embedded"} }
 
 // address is where a child finds a broker: the URL of one, or a directory in which it runs its own.
-func address(b *natsbroker.Broker, dir string) string {
+func address(b outside, dir string) string {
 	if b != nil {
-		return b.URL()
+		return b.address()
 	}
 	return embeddedPrefix + dir
 }
@@ -200,11 +200,12 @@ func address(b *natsbroker.Broker, dir string) string {
 const embeddedPrefix = "embedded:"
 
 // dialBroker opens the broker a child was told.
-func (c *child) dialBroker(ctx context.Context) (*natsbroker.Broker, error) {
+func (c *child) dialBroker(ctx context.Context) (outside, error) {
 	if dir, ok := strings.CutPrefix(c.Broker, embeddedPrefix); ok {
-		return embedBroker(ctx, dir, slog.New(slog.DiscardHandler))
+		b, err := embedBroker(ctx, dir, slog.New(slog.DiscardHandler))
+		return natsOutside{b}, err
 	}
-	return natsbroker.Connect(ctx, c.Broker, &natsbroker.Options{Auth: natsbroker.Auth{Token: brokerToken}, Log: slog.New(slog.DiscardHandler)})
+	return dialAddress(ctx, c.Broker)
 }
 
 // refusal is the Pad of events that a refusing broker does not take.

@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/edupulse-live/pulse"
-	"github.com/edupulse-live/pulse/natsbroker"
 )
 
 // childVariable tells a process of this test binary to play a role.
@@ -50,7 +49,7 @@ type child struct {
 	pipe *os.File
 	gate sync.RWMutex // locked while nothing may be written to the store
 	// With a Broker:
-	broker *natsbroker.Broker
+	broker outside
 	fed    []pulse.SubscribeOption // for subscriptions that are fed by it
 }
 

@@ -22,9 +22,17 @@ type feed struct {
 }
 
 const (
-	fromLog    = "log"
-	fromBroker = "broker"
+	fromLog = "log"
 )
+
+// open is a new broker to be fed from, nil for the log.
+func (f *feed) open(t testing.TB) outside {
+	t.Helper()
+	if f.name == fromLog {
+		return nil
+	}
+	return newOutside(t, f.name)
+}
 
 // eachFeed runs a test for each sort of subscription, fed from the log and from a broker.
 func eachFeed(t *testing.T, sorts []string, fn func(t *testing.T, sort string, feed feed)) {
@@ -35,7 +43,7 @@ func eachFeed(t *testing.T, sorts []string, fn func(t *testing.T, sort string, f
 		}
 	})
 	for _, sort := range sorts {
-		for _, f.name = range []string{fromLog, fromBroker} {
+		for _, f.name = range append(systems(), fromLog) {
 			t.Run(sort+"/"+f.name, func(t *testing.T) {
 				from := f
 				t.Parallel()
@@ -90,7 +98,7 @@ func (w *world) fed(t testing.TB, feed feed) ([]pulse.SubscribeOption, *witness)
 	if feed.name == fromLog {
 		return nil, nil
 	}
-	b := newBroker(t, t.TempDir())
+	b := feed.open(t)
 	w.publish(t, b, "")
 	witness := &witness{Source: b.Source(), brought: feed.brought}
 	feed.used.Add(1)

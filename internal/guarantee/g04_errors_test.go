@@ -15,7 +15,7 @@ import (
 // At each point of its way the relay fails once, or twice in a row, before it has done its work or after: all arrives all the same.
 func TestG04_StoredIsPublishedThroughErrors(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, k kind) {
+	eachSystem(t, func(t *testing.T, k kind, system string) {
 		for _, point := range slices.Concat(failpoint.PublisherNames(), []string{failpoint.AdvanceBefore, failpoint.AdvanceAfter, failpoint.LeaseAfter}) {
 			t.Run(point, func(t *testing.T) {
 				t.Parallel()
@@ -24,7 +24,7 @@ func TestG04_StoredIsPublishedThroughErrors(t *testing.T) {
 					first = 2
 				}
 				points := fmt.Sprintf("%s=error@%d,%s=error@%d", point, first, point, first+1)
-				b := newBroker(t, t.TempDir())
+				b := newOutside(t, system)
 				w := open(t, newPlace(t, k), points)
 				w.publish(t, b, points)
 				stop := w.run(t)
@@ -34,7 +34,7 @@ func TestG04_StoredIsPublishedThroughErrors(t *testing.T) {
 				}
 				w.drain(t)
 				stop()
-				if found := w.compare(t, stranger(t, b.URL())); found.distinct != 160 || found.owed != 0 {
+				if found := w.compare(t, stranger(t, b)); found.distinct != 160 || found.owed != 0 {
 					t.Errorf("%+v", found)
 				}
 			})

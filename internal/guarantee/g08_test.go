@@ -15,7 +15,6 @@ import (
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/internal/failpoint"
-	"github.com/edupulse-live/pulse/natsbroker"
 )
 
 // receiver is the outside world: it counts the idempotency keys it got for each event and subscription.
@@ -115,10 +114,7 @@ func TestG08_OneIdempotencyKey(t *testing.T) {
 		n := scaled(200, 50)
 		p := newPlace(t, k)
 		r := newReceiver()
-		var broker *natsbroker.Broker
-		if feed.name == fromBroker {
-			broker = newBroker(t, t.TempDir())
-		}
+		broker := feed.open(t)
 		session := func(poisoned bool, step func(w *world)) {
 			t.Helper()
 			w := open(t, p, "")

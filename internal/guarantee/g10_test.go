@@ -15,7 +15,6 @@ import (
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/internal/failpoint"
-	"github.com/edupulse-live/pulse/natsbroker"
 )
 
 // One event of a key fails. By default the later ones of the key wait for it, also once it is a dead letter, until a person
@@ -119,9 +118,7 @@ func TestG10_DefaultNeverReorders(t *testing.T) {
 			n, keys, restarts := scaled(1500, 300), 12, scaled(5, 3)
 			seed := rand.Uint64()
 			r := &reordering{place: newPlace(t, k), seen: newTally(), keys: keys, random: rand.New(rand.NewPCG(seed, 0)), next: map[int]int{}}
-			if feed.name == fromBroker {
-				r.broker = newBroker(t, t.TempDir())
-			}
+			r.broker = feed.open(t)
 			r.session(t, sort, "", func(w *world) { w.emit(t, numbered(n/2, keys)...) })
 			for i := range restarts {
 				point := []string{failpoint.AdvanceBefore, failpoint.AdvanceAfter, failpoint.TransactAfter}[i%3] // the last one only in transactions
@@ -157,7 +154,7 @@ type reordering struct {
 	place  place
 	seen   *tally
 	keys   int
-	broker *natsbroker.Broker // that feeds it; nil for the log
+	broker outside // that feeds it; nil for the log
 
 	mu     sync.Mutex
 	random *rand.Rand

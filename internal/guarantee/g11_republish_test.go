@@ -16,12 +16,12 @@ import (
 // has all, and a stranger at the broker has got every event again each time, also right after it was sent before.
 func TestG11_ReplayAndRepublishAtOnce(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, k kind) {
+	eachSystem(t, func(t *testing.T, k kind, system string) {
 		for _, sort := range []string{"unordered", "ordered"} {
 			t.Run(sort, func(t *testing.T) {
 				t.Parallel()
 				n, rounds := 150, scaled(4, 2)
-				b := newBroker(t, t.TempDir())
+				b := newOutside(t, system)
 				r := &replayed{world: open(t, newPlace(t, k), ""), random: rand.New(rand.NewPCG(1, 1)), calls: map[int]int{}, healed: true}
 				r.publish(t, b, "")
 				opts := []pulse.SubscribeOption{pulse.From(destination, b.Source()), pulse.Start(pulse.Beginning), pulse.OnBatchTx(lessonName, 3, r.handle)}
@@ -46,7 +46,7 @@ func TestG11_ReplayAndRepublishAtOnce(t *testing.T) {
 				stop()
 				r.check(t, n, rounds)
 				times := map[uuid.UUID]int{}
-				for _, m := range stranger(t, b.URL()) {
+				for _, m := range stranger(t, b) {
 					times[m.id]++
 				}
 				for id, env := range r.stored(t) {

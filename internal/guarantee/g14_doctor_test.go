@@ -17,10 +17,10 @@ func TestG14_DoctorTellsOfARestoredLog(t *testing.T) {
 		for name, more := range restores() {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				r := restored(t, k, more, true)
+				r := restored(t, k, onNATS, more, true)
 				r.shut(t)
 				cfg := app.Config{Store: app.StoreSpec{Kind: app.KindSQLite, Path: r.location()}, Source: "/"}
-				cfg.Broker = app.BrokerSpec{Kind: app.BrokerNATS, URL: r.broker.URL()}
+				cfg.Broker = app.BrokerSpec{Kind: app.BrokerNATS, URL: r.broker.address()}
 				cfg.Broker.NATS.Auth.Token = brokerToken
 				var said []string
 				err := app.Doctor(t.Context(), cfg, app.OpenOptions{Logger: slog.New(slog.DiscardHandler)}, func(f app.Finding) error {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/edupulse-live/pulse"
-	"github.com/edupulse-live/pulse/natsbroker"
 )
 
 // aroundBroker is around, for an operation of the broker.
@@ -70,11 +69,11 @@ func (f *cancellingFeed) Ack(ctx context.Context, receipts []uint64) error {
 // broker and back, no effect comes twice, no attempt is spent.
 func TestG16_CancelledRunWithABrokerLosesNothing(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, k kind) {
+	eachSystem(t, func(t *testing.T, k kind, system string) {
 		for _, sort := range []string{"single", "ordered-batch"} {
 			t.Run(sort, func(t *testing.T) {
 				t.Parallel()
-				b := newBroker(t, t.TempDir())
+				b := newOutside(t, system)
 				w := open(t, newPlace(t, k), "")
 				emitted, runs, fired, atBroker := 0, 0, 0, 0
 				for n := 1; n <= scaled(40, 14); n++ {
@@ -105,7 +104,7 @@ func TestG16_CancelledRunWithABrokerLosesNothing(t *testing.T) {
 				w.subscribe(t, subscriptionName, append(w.effectHandler(sort), pulse.From(destination, b.Source()))...)
 				w.drain(t)
 				exactly(t, "effect of lesson", w.effects(t), emitted, 1)
-				t.Logf("%d runs, %d cancelled at an operation, %d of these the broker's, %d events: %+v", runs, fired, atBroker, emitted, w.compare(t, stranger(t, b.URL())))
+				t.Logf("%d runs, %d cancelled at an operation, %d of these the broker's, %d events: %+v", runs, fired, atBroker, emitted, w.compare(t, stranger(t, b)))
 				atLeast(t, "runs cancelled at an operation", fired, runs/3)
 				atLeast(t, "runs cancelled at an operation of the broker", atBroker, runs/15)
 			})
@@ -114,7 +113,7 @@ func TestG16_CancelledRunWithABrokerLosesNothing(t *testing.T) {
 }
 
 // subscribeCancelling adds a relay and what it feeds, through which c cancels.
-func (w *world) subscribeCancelling(t *testing.T, b *natsbroker.Broker, c *cancelling, sort string) {
+func (w *world) subscribeCancelling(t *testing.T, b outside, c *cancelling, sort string) {
 	t.Helper()
 	w.publishTo(t, &cancellingPublisher{b.Publisher(), c})
 	from := pulse.From(destination, &cancellingSource{b.Source(), c})
@@ -125,8 +124,8 @@ func (w *world) subscribeCancelling(t *testing.T, b *natsbroker.Broker, c *cance
 // one, with no attempt spent.
 func TestG16_InterruptedPublishingLosesNothing(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, k kind) {
-		b, p := newBroker(t, t.TempDir()), newPlace(t, k)
+	eachSystem(t, func(t *testing.T, k kind, system string) {
+		b, p := newOutside(t, system), newPlace(t, k)
 		emitted := 0
 		session := func(publisher pulse.Publisher, step func(w *world)) {
 			t.Helper()
@@ -156,7 +155,7 @@ func TestG16_InterruptedPublishingLosesNothing(t *testing.T) {
 			session(b.Publisher(), func(w *world) { w.drain(t) })
 		}
 		w := open(t, p, "")
-		if found := w.compare(t, stranger(t, b.URL())); found.distinct != emitted {
+		if found := w.compare(t, stranger(t, b)); found.distinct != emitted {
 			t.Errorf("%+v, want %d events", found, emitted)
 		}
 	})

@@ -58,6 +58,7 @@ func (s *signalled) round(t *testing.T, point string, signals, base int) {
 	t.Helper()
 	spec := s.spec("serve", "effects")
 	spec.Failpoints, spec.Base = point+"=sleep:20ms", base
+	spec.Tries = 5 // who aborts a process takes an attempt away from what it was handling
 	p := start(t, s.kind, s.place, spec)
 	p.awaitLines(t, "ack", 3)
 	time.Sleep(time.Duration(s.random.IntN(60)) * time.Millisecond)

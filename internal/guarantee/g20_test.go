@@ -210,6 +210,7 @@ func TestG20_SignalsAtFailpoints(t *testing.T) {
 			for _, signals := range []int{1, 2} {
 				p := start(t, k, w.place, childSpec{
 					Role: "serve", Handler: "effects", Drain: 20 * time.Second, Failpoints: point + "=sleep:20ms", Base: 1000 * (2*i + signals),
+					Tries: 5, // who aborts a process takes an attempt away from what it was handling
 				})
 				p.awaitLines(t, "serving", 1)
 				if !strings.HasPrefix(point, "lease.") {

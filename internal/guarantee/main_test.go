@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	if f := flag.Lookup("test.parallel"); f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
 		_ = f.Value.Set("8") // these tests wait more than they compute
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(server.Main(rabbits.Main(m)))
 }
 
 // scaled is how often a loop runs: full, or less in a short run.

@@ -170,7 +170,8 @@ func newWire(url string, t *trap) (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{l, strings.TrimPrefix(url, "nats://"), t}
+	_, place := throughWire(url, nil)
+	w := &wire{l, place, t}
 	go w.serve()
 	return w, nil
 }
@@ -242,7 +243,7 @@ func (c *child) openBroker() error {
 		if err != nil {
 			return err
 		}
-		c.Broker = "nats://" + w.Addr().String()
+		c.Broker, _ = throughWire(c.Broker, w.Addr())
 	}
 	points, err := failpoint.Parse(c.Failpoints)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -27,16 +28,20 @@ type kind struct {
 }
 
 // kinds lists all stores: to prove the promises with another one, add it here. Under the race detector SQLite is about twenty times
-// slower: there the promises are proved in memory, and the stores have tests of their own.
+// slower: there the promises are proved in memory, and the stores have tests of their own. PostgreSQL takes more time than CI has.
 func kinds() []kind {
 	memory := kind{name: "memory", create: createMemory}
 	if underRace {
 		return []kind{memory}
 	}
-	return []kind{
+	all := []kind{
 		memory,
 		{name: "sqlite", durable: true, create: createSQLite, find: func(location string) place { return &sqlitePlace{location} }},
 	}
+	if os.Getenv(withPostgres) != "" {
+		all = append(all, kind{name: "postgres", durable: true, create: createPostgres, find: func(location string) place { return &postgresPlace{location} }})
+	}
+	return all
 }
 
 // place is where one log is, with a table beside it for the effects of handlers and other things a user writes.

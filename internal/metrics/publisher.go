@@ -10,8 +10,21 @@ import (
 
 // Count returns a publisher that counts what p answers.
 func (m *Metrics) Count(destination string, p pulse.Publisher) pulse.Publisher {
+	m.countUnrouted(destination, p)
 	of := func(outcome string) prometheus.Counter { return m.published.WithLabelValues(destination, outcome) }
 	return &counted{Publisher: p, acked: of("acked"), rejected: of("rejected"), withheld: of("withheld"), unknown: of("unknown")}
+}
+
+// countUnrouted shows what a broker delivered to nobody, where it says so.
+func (m *Metrics) countUnrouted(destination string, p pulse.Publisher) {
+	u, ok := p.(interface{ Unrouted() uint64 })
+	if !ok {
+		return
+	}
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "pulse_unrouted_total", Help: "Events the broker confirmed to this process and delivered to nobody, as nobody listens there.",
+		ConstLabels: prometheus.Labels{"destination": destination},
+	}, func() float64 { return float64(u.Unrouted()) }))
 }
 
 // counted is a publisher whose results are counted.

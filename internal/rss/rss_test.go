@@ -3,6 +3,7 @@ package rss
 import (
 	"runtime/debug"
 	"testing"
+	"time"
 )
 
 func TestMemoryInUseIsSeenAndPeakRemembersIt(t *testing.T) {
@@ -23,11 +24,14 @@ func TestMemoryInUseIsSeenAndPeakRemembersIt(t *testing.T) {
 		t.Fatal("the block was lost")
 	}
 	block = nil
-	debug.FreeOSMemory()
+	after := Now()
+	for deadline := time.Now().Add(10 * time.Second); !raced && after > with-size/2 && time.Now().Before(deadline); after = Now() {
+		debug.FreeOSMemory() // once may not be enough: what is being swept is not free yet
+	}
 	if peak := Peak(); peak < with-mib || peak < before+size*3/4 {
 		t.Errorf("Peak is %.0f MiB after %.0f MiB were in use", MiB(peak), MiB(with))
 	}
-	if after := Now(); after > with-size/2 {
+	if !raced && after > with-size/2 {
 		t.Errorf("Now is %.0f MiB after the block was freed, %.0f MiB with it", MiB(after), MiB(with))
 	}
 }
