@@ -76,7 +76,7 @@ func relay(t *testing.T, p pulse.Publisher, envs []pulse.Envelope) (failed int) 
 				return failed
 			}
 			time.Sleep(rand.N(wait))
-			wait *= 2
+			wait = min(2*wait, time.Second)
 			continue
 		}
 		for rest := envs[last.Position:]; ; {
@@ -88,7 +88,7 @@ func relay(t *testing.T, p pulse.Publisher, envs []pulse.Envelope) (failed int) 
 			if results[n-1].Outcome != pulse.Acked {
 				failed++
 				time.Sleep(rand.N(wait)) // another one's turn, for longer each time: otherwise they only fence each other
-				wait *= 2
+				wait = min(2*wait, time.Second)
 				break
 			}
 			rest, wait = rest[n:], 10*time.Millisecond
