@@ -39,6 +39,7 @@ var floors = map[string]floor{
 	"*store":         {level: 4, only: []string{".", "cloudevents"}, modules: 1},
 	"*broker":        {level: 4, only: []string{".", "cloudevents"}, modules: 1},
 	"natsbroker":     {level: 4, only: []string{".", "cloudevents"}, modules: 2}, // the client, and the server it can embed
+	"kafkabroker":    {level: 4, only: []string{".", "cloudevents"}, modules: 3}, // the client, its administration, and the messages of the protocol
 	"otelpulse":      {level: 4, only: []string{"."}, modules: 2},                // the API of OpenTelemetry is two modules
 	"effects/*":      {level: 4, only: []string{"."}, modules: 1},
 	"console":        {level: 5},
@@ -162,7 +163,7 @@ func TestImportsRules(t *testing.T) {
 		"cli imports testing/fstest":              {"internal/cli", pkg + `import "testing/fstest"`, "imports testing/fstest"},
 		"pulsetest imports memstore":              {"pulsetest", pkg + `import ("testing"; "github.com/edupulse-live/pulse/memstore")`, ""},
 		"adapter with its client":                 {"sqlitestore", pkg + `import ("modernc.org/sqlite"; "modernc.org/sqlite/lib"; "github.com/edupulse-live/pulse/cloudevents")`, ""},
-		"adapter with two clients":                {"kafkabroker", pkg + `import ("github.com/nats-io/nats.go/jetstream"; "github.com/jackc/pgx/v5/pgxpool")`, "its floor allows 1 modules"},
+		"adapter with two clients":                {"rabbitbroker", pkg + `import ("github.com/nats-io/nats.go/jetstream"; "github.com/jackc/pgx/v5/pgxpool")`, "its floor allows 1 modules"},
 		"adapter imports an adapter":              {"pgstore", pkg + `import "github.com/edupulse-live/pulse/sqlitestore"`, "only lower floors"},
 		"adapter imports a memory adapter":        {"pgstore", pkg + `import "github.com/edupulse-live/pulse/memstore"`, "it may import only"},
 		"adapter imports internal":                {"pgstore", pkg + `import "github.com/edupulse-live/pulse/internal/failpoint"`, "only lower floors"},

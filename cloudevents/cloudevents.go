@@ -38,7 +38,8 @@
 // # Binary mode
 //
 // Over HTTP and NATS an event can also travel with its attributes in headers, "ce-" before their names and their values percent-encoded, and
-// its data as the body, byte for byte: SetRequest, WriteResponse and ReadRequest for HTTP, AppendHeaders and HeaderReader below them.
+// its data as the body, byte for byte: SetRequest, WriteResponse and ReadRequest for HTTP, AppendHeaders and HeaderReader below them. In a
+// record of Kafka it is "ce_", the values stand as they are, and the data is the value: AppendRecordHeaders and RecordReader.
 // The datacontenttype is the header content-type, as it stands. Headers have no types: the attribute cetyped names the extensions that are
 // numbers or booleans. Those of systems that do not write it come as strings. In the JSON format it is read, and not written.
 //

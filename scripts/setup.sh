@@ -15,7 +15,7 @@ package_of() {
 	case $1 in
 	node) echo nodejs ;;
 	npm) echo nodejs npm ;;
-	sqlite3 | strace | curl | git | make) echo "$1" ;;
+	sqlite3 | strace | curl | git | make | kcat) echo "$1" ;;
 	gcc) echo gcc libc6-dev ;;
 	postgres) echo postgresql ;;
 	pgbouncer) echo pgbouncer ;;

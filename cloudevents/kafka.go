@@ -1,0 +1,107 @@
+package cloudevents
+
+import (
+	"strings"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// RecordHeader is one header of a Kafka record that has an event in binary mode, where the data stands in the value.
+type RecordHeader struct {
+	Key   string
+	Value []byte
+}
+
+// The headers of a record that tell where in its log an event stands.
+const (
+	RecordPosition   = recordPrefix + attrPosition
+	RecordCommitment = recordPrefix + attrCommitment
+
+	recordPrefix = "ce_"
+)
+
+// AppendRecordHeaders appends the headers of env as the CloudEvents binding of Kafka has them in binary mode: names are those of the
+// table in the package comment behind "ce_", and values are the attributes in UTF-8 as they are (Kafka binding 1.0.2, 3.2.3). The value
+// of the record is env.Data and its key env.Key, which the header ce_subject has too. All values share one allocation. Errors
+// are those of AppendHeaders.
+func AppendRecordHeaders(dst []RecordHeader, env *pulse.Envelope) ([]RecordHeader, error) {
+	const usual, most = 768, 32
+	var list [most]Header
+	w := headerWriter{list: list[:0], buf: make([]byte, 0, usual), plain: true}
+	if err := w.write(env); err != nil {
+		return dst, err
+	}
+	start := 0
+	for i := range w.list {
+		end := w.end(i)
+		dst = append(dst, RecordHeader{recordName(w.list[i].Name), w.buf[start:end:end]})
+		start = end
+	}
+	return dst, nil
+}
+
+// recordName is the name of a header in a record. Those every event has cost no allocation.
+func recordName(name string) string {
+	switch name {
+	case headerContentType:
+		return name
+	case "ce-specversion":
+		return "ce_specversion"
+	case "ce-id":
+		return "ce_id"
+	case "ce-source":
+		return "ce_source"
+	case "ce-type":
+		return "ce_type"
+	case "ce-subject":
+		return "ce_subject"
+	case "ce-time":
+		return "ce_time"
+	case "ce-actor":
+		return "ce_actor"
+	case "ce-correlationid":
+		return "ce_correlationid"
+	case "ce-causationid":
+		return "ce_causationid"
+	case HeaderPosition:
+		return RecordPosition
+	case HeaderCommitment:
+		return RecordCommitment
+	case "ce-dataversion":
+		return "ce_dataversion"
+	case "ce-recordedat":
+		return "ce_recordedat"
+	case "ce-traceparent":
+		return "ce_traceparent"
+	}
+	return recordPrefix + name[len(headerPrefix):]
+}
+
+// RecordReader is the inverse of AppendRecordHeaders: it reads an event, first the headers of a record, one by one in any order, then its
+// key and value. A record whose content-type is that of the JSON format is read in structured mode, where the value is all that counts.
+// It may be used for one event after another; the zero value is ready.
+type RecordReader struct{ h HeaderReader }
+
+// Set takes in one header and keeps nothing of value. Headers that are no attributes of the event are ignored. What is wrong with one
+// Envelope says.
+func (r *RecordReader) Set(key string, value []byte) {
+	attr, ours := strings.CutPrefix(key, recordPrefix)
+	switch {
+	case ours:
+		if r.h.err == nil {
+			r.h.err = r.h.set(strings.ToLower(attr), string(value), false)
+		}
+	case strings.EqualFold(key, headerContentType):
+		r.h.Set(key, string(value))
+	}
+}
+
+// Envelope returns the event with the headers that were set, and a key and a value of which it keeps the value. A key stands for the subject
+// where there is none. A value without bytes is the payload null. The errors are those of Unmarshal. The reader is ready for the next event.
+func (r *RecordReader) Envelope(key, value []byte) (pulse.Envelope, error) {
+	structured := r.h.structured
+	if len(key) > 0 && !structured && r.h.err == nil && r.h.r.seen&knownBit([]byte(attrSubject)) == 0 {
+		r.h.err = r.h.set(attrSubject, string(key), false)
+	}
+	return r.h.Envelope(value)
+}
