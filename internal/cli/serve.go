@@ -18,8 +18,8 @@ store is created when there is none.
 
 By default the broker is a NATS server inside this process, with its data beside the store (pulse.db.nats). Its port is
 opened by --nats-listen; clients then need the token, one that is generated and printed if none is given.
---broker nats://HOST:PORT uses another server, --broker amqp://HOST:PORT/VHOST RabbitMQ, --broker log writes events to the log of this process for people to
-read, and --broker none publishes nothing.
+--broker nats://HOST:PORT uses another server, --broker amqp://HOST:PORT/VHOST RabbitMQ, --broker log writes events to
+the log of this process for people to read, and --broker none publishes nothing.
 
 Events come as CloudEvents on subjects such as pulse.0.lesson.published of the stream PULSE, which keeps them for
 72 hours. Stores that share a server each need a stream and subjects of their own: --nats-stream and --nats-prefix.
