@@ -23,7 +23,7 @@ sim: ## random schedules of faults; PULSE_SIM_SCHEDULES sets how many
 fuzz: ## each fuzz target for FUZZTIME: executions (20000x) or a time (1m)
 	@scripts/test.sh fuzz
 
-stress: ## PostgreSQL at length: 200,000 events sequenced, twice, 5 million stored, the promises through kills
+stress: ## PostgreSQL and RabbitMQ at length: 200,000 events sequenced, twice, 5 million stored, the promises through kills
 	@scripts/test.sh stress
 
 bench: build ## measure this machine, as for README.md; with PostgreSQL installed also next to others, see BENCH

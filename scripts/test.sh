@@ -61,6 +61,7 @@ step_fuzz() {
 step_stress() {
 	PULSE_PG_EVENTS=${PULSE_PG_EVENTS:-200000} go test -count=2 -timeout 2h -v -run '^TestSequencerMissesAndInvertsNothing$' ./pgstore
 	PULSE_GUARANTEE_POSTGRES=1 go test -count=1 -timeout 1h -run '/postgres' ./internal/guarantee
+	PULSE_GUARANTEE_RABBITMQ=1 go test -count=1 -timeout 1h -run '/rabbitmq' ./internal/guarantee
 	PULSE_PG_ROWS=${PULSE_PG_ROWS:-5000000} go test -count=1 -timeout 1h -run '^TestATickLooksAtWhatIsNewOnly$' ./pgstore
 }
 

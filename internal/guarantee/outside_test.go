@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 
@@ -38,9 +39,12 @@ const (
 	onRabbit = "rabbitmq"
 )
 
-// systems are the brokers that tests are run with. A short run has to do with one.
+// withRabbit makes the promises about brokers be proved with RabbitMQ too, which takes long.
+const withRabbit = "PULSE_GUARANTEE_RABBITMQ"
+
+// systems are the brokers that tests are run with.
 func systems() []string {
-	if testing.Short() {
+	if os.Getenv(withRabbit) == "" {
 		return []string{onNATS}
 	}
 	return []string{onNATS, onRabbit}
