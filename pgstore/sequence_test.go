@@ -78,9 +78,9 @@ type sequenced struct {
 	pool   *pgxpool.Pool
 	origin string
 	seed   uint64
-	rare   int // one of so many transactions stays open for long
+	rare   int // one of so many transactions stays open for long, and the 20th
 
-	long, rolledBack, savepoints atomic.Int64
+	revised, long, rolledBack, savepoints atomic.Int64
 	seen                         []uuid.UUID // owned by follow until it has returned
 }
 
@@ -115,7 +115,7 @@ func (s *sequenced) change(tx pgx.Tx, r *rand.Rand) error {
 		return err
 	}
 	switch {
-	case r.IntN(s.rare) == 0:
+	case s.revised.Add(1) == 20 || r.IntN(s.rare) == 0:
 		s.long.Add(1)
 		time.Sleep(300 * time.Millisecond)
 	case r.IntN(10) == 0:
