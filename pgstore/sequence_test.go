@@ -81,7 +81,7 @@ type sequenced struct {
 	rare   int // one of so many transactions stays open for long, and the 20th
 
 	revised, long, rolledBack, savepoints atomic.Int64
-	seen                         []uuid.UUID // owned by follow until it has returned
+	seen                                  []uuid.UUID // owned by follow until it has returned
 }
 
 // revision is what an event tells: the how manieth of its key it is.
