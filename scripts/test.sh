@@ -29,14 +29,14 @@ step_lint() {
 }
 
 # SQLite is C translated to Go, many times slower with the race detector's instructions in it: they are left out of that package, whose memory
-# nobody else touches. Where it or a RabbitMQ server is used only the short tests run all the same. A process with the race detector
+# nobody else touches. Where it or the server of a test is used only the short tests run all the same. A process with the race detector
 # sleeps for a second before it ends, which children of tests need not. The simulation has a step of its own.
 step_race() {
 	local all with without
 	export GORACE=atexit_sleep_ms=10
 	all=$(go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | grep -v '^[^ ]*/simulation ')
-	with=$(grep -E '/(sqlitestore|rabbitbroker)( |$)' <<<"$all" | cut -d ' ' -f 1)
-	without=$(grep -vE '/(sqlitestore|rabbitbroker)( |$)' <<<"$all" | cut -d ' ' -f 1)
+	with=$(grep -E '/(sqlitestore|pgstore|pgtest|rabbitbroker|rabbittest)( |$)' <<<"$all" | cut -d ' ' -f 1)
+	without=$(grep -vE '/(sqlitestore|pgstore|pgtest|rabbitbroker|rabbittest)( |$)' <<<"$all" | cut -d ' ' -f 1)
 	# shellcheck disable=SC2086 # one argument for each package
 	go test -json -race -count=1 $without | go run ./internal/testreport
 	# shellcheck disable=SC2086
