@@ -35,7 +35,7 @@ func (b *Broker) link(ctx context.Context) (*link, error) {
 	defer cancel()
 	l, err := b.dial(ctx)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, ended(ctx))
 	}
 	defer context.AfterFunc(ctx, l.kill)()
 	if err := l.setUp(); err != nil {
@@ -46,6 +46,14 @@ func (b *Broker) link(ctx context.Context) (*link, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// ended is why ctx has ended: a connection that was not made in time may say so before ctx does.
+func ended(ctx context.Context) error {
+	if at, ok := ctx.Deadline(); ok && !time.Now().Before(at) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // dial connects to the first address that answers.
