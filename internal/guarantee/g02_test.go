@@ -146,10 +146,10 @@ func TestG02_CancelledBeforeAndAfterTheHandOff(t *testing.T) {
 		seed := rand.Uint64()
 		random := rand.New(rand.NewPCG(seed, 0))
 		n := scaled(600, 250)
-		w := open(t, newPlace(t, k), failpoint.AppendBefore+"=sleep:2ms,"+many(failpoint.AppendBefore, "error", numbersUpTo(random, n, 2)...))
+		w := open(t, newPlace(t, k), failpoint.AppendBefore+"=sleep:20ms,"+many(failpoint.AppendBefore, "error", numbersUpTo(random, n, 2)...))
 		delays := make([]time.Duration, n)
 		for i := range delays {
-			delays[i] = time.Duration(random.IntN(4000)) * time.Microsecond
+			delays[i] = time.Duration(random.IntN(40)) * time.Millisecond
 		}
 		var a answers
 		cancelledEarly := 0
