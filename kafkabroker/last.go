@@ -42,9 +42,9 @@ func endOf(tails []tail) end {
 	e := end{offsets: make([]int64, len(tails))}
 	highs := make([]pulse.Cursor, len(tails))
 	marks := make([]marks, len(tails))
-	empty, used := 0, false
+	empty, expired := 0, false
 	for i := range tails {
-		used = used || tails[i].end > 0
+		expired = expired || tails[i].start > 0 // what lies behind that and is no record was aborted
 		r := tails[i].record
 		if r == nil {
 			empty++
@@ -59,7 +59,7 @@ func endOf(tails []tail) end {
 		marks[i] = readMarks(header(r, headerEnds))
 		e.high, e.turn = further(e.high, highs[i]), max(e.turn, marks[i].turn)
 	}
-	e.blind = e.blind || used && empty == len(tails)
+	e.blind = e.blind || expired && empty == len(tails)
 	if e.blind {
 		e.high = pulse.Cursor{}
 		return e
