@@ -168,7 +168,8 @@ func (f *Feed) take(max int) ([]pulse.Message, error) {
 				msgs = append(msgs, msg)
 			}
 		}
-		f.arrived = slices.Delete(f.arrived, 0, n)
+		clear(f.arrived[:n])
+		f.arrived = f.arrived[n:]
 	}
 	return msgs, f.pull()
 }

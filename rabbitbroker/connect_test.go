@@ -67,12 +67,7 @@ func TestConnect(t *testing.T) {
 
 // The rights the guide names are enough: to publish only, to read only, once somebody has made the exchange. Others are refused with words
 // that say what to do, and nothing is Rejected.
-func TestRights(t *testing.T) {
-	if testing.Short() {
-		t.Skip("not applicable: starts a server")
-	}
-	t.Parallel()
-	srv := rabbittest.New(t)
+func rights(t *testing.T, srv *rabbittest.Server) {
 	admin := connect(t, srv.URL(), rabbitbroker.Options{Exchange: "pulse"})
 	grant := func(configure, write, read string) {
 		t.Helper()
@@ -124,14 +119,22 @@ func certificate(t *testing.T) (dir string, authority *x509.CertPool) {
 	return dir, authority
 }
 
-// Over TLS events come and go; a server whose certificate nobody vouches for is not trusted.
-func TestTLS(t *testing.T) {
+// What a server of its own is needed for: it lets in over TLS, takes small messages only, and is told who may do what, and to have no memory.
+func TestServerWithLimits(t *testing.T) {
 	if testing.Short() {
 		t.Skip("not applicable: starts a server")
 	}
 	t.Parallel()
 	dir, authority := certificate(t)
-	srv := rabbittest.New(t, rabbittest.TLS(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))...)
+	srv := rabbittest.New(t, append(rabbittest.TLS(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")), "max_message_size = 100000")...)
+	t.Run("TLS", func(t *testing.T) { overTLS(t, srv, authority) })
+	t.Run("rights", func(t *testing.T) { rights(t, srv) })
+	t.Run("takes less than it was said to", func(t *testing.T) { takesLess(t, srv) })
+	t.Run("is short of memory", func(t *testing.T) { shortOfMemory(t, srv) })
+}
+
+// Over TLS events come and go; a server whose certificate nobody vouches for is not trusted.
+func overTLS(t *testing.T, srv *rabbittest.Server, authority *x509.CertPool) {
 	b := connect(t, srv.TLSURL(), rabbitbroker.Options{TLS: &tls.Config{RootCAs: authority, MinVersion: tls.VersionTLS12}})
 	f := open(t, b, pulse.FeedConfig{})
 	publish(t, b.Publisher(), events(1, 100))

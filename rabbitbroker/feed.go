@@ -138,7 +138,8 @@ func (f *Feed) take(max int) ([]pulse.Message, error) {
 		}
 		msgs = append(msgs, pulse.Message{Envelope: env, Receipt: d.DeliveryTag})
 	}
-	f.arrived = slices.Delete(f.arrived, 0, n)
+	clear(f.arrived[:n])
+	f.arrived = f.arrived[n:]
 	if err := f.ack(unwanted); err != nil {
 		f.err = err
 		return msgs, nil // the next one says it

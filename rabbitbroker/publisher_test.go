@@ -51,12 +51,7 @@ func TestSizes(t *testing.T) {
 
 // A server that takes less than it was said to closes the channel without saying which message it was: that one is found, and Rejected, and
 // the others are published, in order.
-func TestServerTakesLess(t *testing.T) {
-	if testing.Short() {
-		t.Skip("not applicable: starts a server")
-	}
-	t.Parallel()
-	srv := rabbittest.New(t, "max_message_size = 100000")
+func takesLess(t *testing.T, srv *rabbittest.Server) {
 	b := connect(t, srv.URL(), rabbitbroker.Options{})
 	p, f := b.Publisher(), open(t, b, pulse.FeedConfig{})
 	envs := events(1, 40)
@@ -267,12 +262,7 @@ func TestCancelledInside(t *testing.T) {
 }
 
 // A server that is short of memory takes nothing: PublishBatch does not wait for ever, says why, and goes on when there is memory again.
-func TestServerIsShortOfMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("not applicable: starts a server")
-	}
-	t.Parallel()
-	srv := rabbittest.New(t)
+func shortOfMemory(t *testing.T, srv *rabbittest.Server) {
 	b := connect(t, srv.URL(), rabbitbroker.Options{})
 	p, f := b.Publisher(), open(t, b, pulse.FeedConfig{})
 	publish(t, p, events(1, 10))
