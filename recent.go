@@ -7,7 +7,8 @@ import (
 
 // Bounds of recent.
 const (
-	recentEvents = 8192
+	recentEvents = 8192    // a multiple of recentFirst by a power of two
+	recentFirst  = 64      // there is room for at first
 	recentSize   = 2 << 10 // bytes; what is larger is not kept
 )
 
@@ -15,7 +16,7 @@ const (
 // than to read them from the store, or out of a message.
 type recent struct {
 	mu     sync.RWMutex
-	events []Envelope // by position, modulo their number; nil while nobody wants them
+	events []Envelope // by position, modulo the room for them; nil while nobody wants them
 }
 
 // wanted says that there is somebody to keep events for.
@@ -23,7 +24,7 @@ func (r *recent) wanted() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.events == nil {
-		r.events = make([]Envelope, recentEvents)
+		r.events = make([]Envelope, recentFirst)
 	}
 }
 
@@ -53,8 +54,28 @@ func (r *recent) keepRecords(recs []Record) {
 }
 
 func (r *recent) put(env *Envelope) {
-	if r.events != nil && env.Position > 0 && env.Size() <= recentSize {
-		r.events[env.Position%recentEvents] = *env
+	if r.events == nil || env.Position <= 0 || env.Size() > recentSize {
+		return
+	}
+	slot := r.slot(env.Position)
+	for slot.Position > 0 && slot.Position != env.Position && len(r.events) < recentEvents {
+		r.grow()
+		slot = r.slot(env.Position)
+	}
+	*slot = *env
+}
+
+// slot is where the event at a position is, or another one at a multiple of the room. The caller holds mu, and there is room.
+func (r *recent) slot(p Position) *Envelope { return &r.events[int(p)%len(r.events)] }
+
+// grow makes twice the room. The caller holds mu.
+func (r *recent) grow() {
+	before := r.events
+	r.events = make([]Envelope, 2*len(before))
+	for i := range before {
+		if p := before[i].Position; p > 0 {
+			*r.slot(p) = before[i]
+		}
 	}
 }
 
@@ -95,7 +116,7 @@ func (r *recent) at(p Position) (env Envelope, ok bool) {
 	if r.events == nil || p <= 0 {
 		return env, false
 	}
-	env = r.events[p%recentEvents]
+	env = *r.slot(p)
 	return env, env.Position == p
 }
 

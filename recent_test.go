@@ -55,6 +55,25 @@ func TestRecent(t *testing.T) {
 	}
 }
 
+// Room is made as events come, and none is lost by it: the last ones are there, as many as there may be.
+func TestRecentGrows(t *testing.T) {
+	var r recent
+	r.wanted()
+	const n = 3 * recentEvents
+	for p := Position(1); p <= n; p++ {
+		r.keep([]Envelope{eventAt(p, `{}`)})
+		first := max(1, p-recentEvents+1)
+		for _, q := range []Position{first, (first + p) / 2, p} {
+			if _, ok := r.find(Cursor{Position: q, Commitment: eventAt(q, `{}`).Commitment}); !ok {
+				t.Fatalf("position %d is lost when %d came", q, p)
+			}
+		}
+	}
+	if len(r.events) != recentEvents {
+		t.Errorf("there is room for %d events", len(r.events))
+	}
+}
+
 // What is behind a position comes up to the first event that is not here, and as copies.
 func TestRecentAfter(t *testing.T) {
 	var r recent

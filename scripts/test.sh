@@ -4,7 +4,7 @@
 #   scripts/test.sh [setup] [lint] [race] [sim] [fuzz] [tests] [stress]
 #
 # stress is not among all steps: it has 200,000 events sequenced in PostgreSQL, twice, a tick planned over 5 million, and the promises proved
-# with PostgreSQL, with kills at each point of its writes. That takes half an hour or so.
+# in full, on PostgreSQL and RabbitMQ too, with kills at each point of their writes. That takes half an hour or so.
 #
 # PULSE_SIM_SCHEDULES  schedules the simulation runs (5000)
 # FUZZTIME             how long each fuzz target runs: executions (20000x) or a time (1m)
@@ -28,24 +28,27 @@ step_lint() {
 	go test -count=1 -run '^TestImports' .
 }
 
-# SQLite is C translated to Go, many times slower with the race detector's instructions in it: they are left out of that package, whose memory
-# nobody else touches. Where it or the server of a test is used only the short tests run all the same. A process with the race detector
-# sleeps for a second before it ends, which children of tests need not. The simulation has a step of its own.
-step_race() {
-	local all with without
-	export GORACE=atexit_sleep_ms=10
-	all=$(go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | grep -v '^[^ ]*/simulation ')
-	with=$(grep -E '/(sqlitestore|pgstore|pgtest|rabbitbroker|rabbittest)( |$)' <<<"$all" | cut -d ' ' -f 1)
-	without=$(grep -vE '/(sqlitestore|pgstore|pgtest|rabbitbroker|rabbittest)( |$)' <<<"$all" | cut -d ' ' -f 1)
-	# shellcheck disable=SC2086 # one argument for each package
-	go test -json -race -count=1 $without | go run ./internal/testreport
-	# shellcheck disable=SC2086
-	go test -json -race -gcflags='modernc.org/sqlite/lib=-race=false' -short -count=1 $with | go run ./internal/testreport
-	unset GORACE
+# Packages whose tests need a server or SQLite, and the others. The simulation has a step of its own.
+with_servers() { packages -E; }
+without_servers() { packages -vE; }
+packages() {
+	go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | grep -v '^[^ ]*/internal/simulation ' |
+		grep "$1" '/(sqlitestore|pgstore|pgtest|rabbitbroker|rabbittest)( |$)' | cut -d ' ' -f 1
 }
 
+# The short tests of the packages with servers or SQLite; those of all others run under the race detector among the tests. SQLite is C translated
+# to Go, many times slower with the race detector's instructions in it: they are left out of that package, whose memory nobody else touches. A
+# process with the race detector sleeps for a second before it ends, which children of tests need not. Tests that
+# mostly start processes are left out: these do what other packages test.
+step_race() {
+	# shellcheck disable=SC2046 # one argument for each package
+	GOGC=400 GORACE=atexit_sleep_ms=10 go test -json -race -gcflags='modernc.org/sqlite/lib=-race=false' -short -count=1 $(with_servers | grep -vE '/(examples|internal/(bench|cli|demo))') |
+		go run ./internal/testreport
+}
+
+# Each schedule makes a world and throws it away: collecting garbage less often halves the time.
 step_sim() {
-	PULSE_SIM_SCHEDULES=${PULSE_SIM_SCHEDULES:-5000} go test -count=1 -timeout 10m ./internal/simulation
+	GOGC=400 PULSE_SIM_SCHEDULES=${PULSE_SIM_SCHEDULES:-5000} go test -count=1 -timeout 10m ./internal/simulation
 }
 
 step_fuzz() {
@@ -60,6 +63,8 @@ step_fuzz() {
 
 step_stress() {
 	PULSE_PG_EVENTS=${PULSE_PG_EVENTS:-200000} go test -count=2 -timeout 2h -v -run '^TestSequencerMissesAndInvertsNothing$' ./pgstore
+	export PULSE_GUARANTEE_FULL=1
+	go test -count=1 -timeout 1h ./internal/guarantee
 	PULSE_GUARANTEE_POSTGRES=1 go test -count=1 -timeout 1h -run '/postgres' ./internal/guarantee
 	PULSE_GUARANTEE_RABBITMQ=1 go test -count=1 -timeout 1h -run '/rabbitmq' ./internal/guarantee
 	PULSE_PG_ROWS=${PULSE_PG_ROWS:-5000000} go test -count=1 -timeout 1h -run '^TestATickLooksAtWhatIsNewOnly$' ./pgstore
@@ -69,7 +74,10 @@ step_stress() {
 step_tests() {
 	{
 		failed=0
-		go test -json -count=1 ./... || failed=1
+		# shellcheck disable=SC2046
+		GORACE=atexit_sleep_ms=10 go test -json -race -count=1 $(without_servers) || failed=1
+		# shellcheck disable=SC2046
+		go test -json -count=1 $(with_servers) || failed=1
 		go -C integration test -json -count=1 ./... || failed=1
 		exit "$failed"
 	} | PULSE_TEST_REQUIRE=1 go run ./internal/testreport

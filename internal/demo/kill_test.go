@@ -63,6 +63,9 @@ func (c *child) wait() bool {
 }
 
 func TestYearSurvivesKills(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not applicable: kills and starts processes for a minute")
+	}
 	for name, with := range map[string]struct {
 		rounds int
 		within time.Duration                // of a kill, after the start
@@ -70,15 +73,12 @@ func TestYearSurvivesKills(t *testing.T) {
 
 		postgres bool
 	}{
-		"with no broker":                   {14, 900 * time.Millisecond, func(*rand.Rand) bool { return false }, false},
-		"on PostgreSQL, now with a broker": {4, 1500 * time.Millisecond, func(random *rand.Rand) bool { return random.IntN(2) == 0 }, true},
-		"with a broker":                    {6, 1500 * time.Millisecond, func(*rand.Rand) bool { return true }, false},
-		"now with a broker, now with none": {6, 1500 * time.Millisecond, func(random *rand.Rand) bool { return random.IntN(2) == 0 }, false},
+		"with no broker":                   {8, 900 * time.Millisecond, func(*rand.Rand) bool { return false }, false},
+		"on PostgreSQL, now with a broker": {3, 1500 * time.Millisecond, func(random *rand.Rand) bool { return random.IntN(2) == 0 }, true},
+		"with a broker":                    {4, 1500 * time.Millisecond, func(*rand.Rand) bool { return true }, false},
+		"now with a broker, now with none": {4, 1500 * time.Millisecond, func(random *rand.Rand) bool { return random.IntN(2) == 0 }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if testing.Short() {
-				with.rounds = 4
-			}
 			dsn := ""
 			if with.postgres {
 				dsn = postgres.Database(t)

@@ -190,7 +190,12 @@ func TestG09_BatchIsSplitToTheCulprits(t *testing.T) {
 				p := &poisoned{world: open(t, newPlace(t, k), ""), seen: newTally(), culprits: map[int]bool{5: true, 6: true, 50: true}, fail: fail}
 				p.emit(t, numbered(n, n)...)
 				p.subscribe(t, subscriptionName, append(p.fedWithRecord(t, feed), append(p.options("batch"), attempts(1), pulse.Start(pulse.Beginning))...)...)
-				p.drain(t)
+				stop := p.run(t) // who drains does not wait for the broker
+				await(t, "all are handled or dead", func() bool {
+					s := p.state(t, subscriptionName)
+					return s.Cursor.Position >= n && s.Retries+s.Waiting == 0 && s.Dead == len(p.culprits)
+				})
+				stop()
 				p.checkDead(t, 1, "", how == "panic")
 				p.checkOthers(t, n)
 			})

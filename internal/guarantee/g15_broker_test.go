@@ -16,24 +16,15 @@ import (
 	"github.com/edupulse-live/pulse/natsbroker"
 )
 
-// outages are the backlogs before a broker that is gone. The race detector needs not so many.
-func outages() map[string]struct{ events, size int } {
-	all := backlogs()
-	if b := all["small"]; underRace {
-		b.events /= 10
-		all["small"] = b
-	}
-	return all
-}
-
 // outageEmits is how many emits are timed.
 func outageEmits() int { return scaled(1000, 200) }
 
 // The broker goes down before a backlog: Emit goes on as before, what the relay holds in memory has a bound, nothing is parked, and
 // when the broker is back all arrives. Not parallel to other tests: it measures the memory of the process.
 func TestG15_BrokerDownBeforeABacklog(t *testing.T) {
+	notUnderRace(t)
 	each(t, func(t *testing.T, k kind) {
-		for size, b := range outages() {
+		for size, b := range backlogs() {
 			t.Run(size, func(t *testing.T) {
 				dir := t.TempDir()
 				first := newBroker(t, dir)
@@ -185,8 +176,9 @@ func (p *silent) PublishBatch(ctx context.Context, envs []pulse.Envelope) []puls
 
 // The broker is there and does not answer while the relay has its hands full: the same holds.
 func TestG15_SilentBrokerBeforeABacklog(t *testing.T) {
+	notUnderRace(t)
 	each(t, func(t *testing.T, k kind) {
-		for size, b := range outages() {
+		for size, b := range backlogs() {
 			t.Run(size, func(t *testing.T) {
 				broker := newBroker(t, t.TempDir())
 				w := open(t, newPlace(t, k), "")

@@ -39,9 +39,17 @@ func stalls() map[string][]pulse.SubscribeOption {
 	}
 }
 
+// notUnderRace skips a test that measures memory: the race detector takes several times as much, and long.
+func notUnderRace(t *testing.T) {
+	if underRace {
+		t.Skip("not applicable: measures memory, of which the race detector takes its own")
+	}
+}
+
 // A backlog, of many small events or of large ones, in front of handlers that stand still or fail: what the bus holds of it in
 // memory has a bound. Not parallel to other tests: it measures the memory of the process.
 func TestG15_MemoryIsBounded(t *testing.T) {
+	notUnderRace(t)
 	each(t, func(t *testing.T, k kind) {
 		for size, b := range backlogs() {
 			w := open(t, newPlace(t, k), "")

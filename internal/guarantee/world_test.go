@@ -127,6 +127,9 @@ func (w *world) emit(t testing.TB, lessons ...lesson) {
 		}
 		lessons = lessons[n:]
 	}
+	if _, err := w.raw.Info(t.Context()); err != nil { // PostgreSQL gives positions a little later: Lag is 0 until then
+		t.Fatal(err)
+	}
 }
 
 // state is what the store has of a subscription.
