@@ -139,14 +139,14 @@ func (r *rawRow) arrays(first int64) ([]any, error) {
 	return params, nil
 }
 
-// insert inserts on a connection of its own until it is done.
+// insert inserts on a connection of its own, once at least, until it is done.
 func (p *Postgres) insert(ctx context.Context, row *rawRow, rows, ids *atomic.Int64, done func() bool) error {
 	conn, err := pgx.Connect(ctx, p.DSN)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // what was measured is measured
-	for !done() {
+	for {
 		params, err := row.arrays(ids.Add(rawRows) - rawRows)
 		if err != nil {
 			return err
@@ -154,7 +154,8 @@ func (p *Postgres) insert(ctx context.Context, row *rawRow, rows, ids *atomic.In
 		if _, err := conn.Exec(ctx, row.insert, params...); err != nil {
 			return err
 		}
-		rows.Add(rawRows)
+		if rows.Add(rawRows); done() {
+			return nil
+		}
 	}
-	return nil
 }
