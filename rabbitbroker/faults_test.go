@@ -53,13 +53,13 @@ func TestServerComesBackUnderLoad(t *testing.T) {
 	w := newWorld(t, b)
 	back := func(end ...func() error) {
 		t.Helper()
-		w.awaitNoted(t, 500)
+		w.awaitNoted(t, 300)
 		for _, step := range append(end, srv.Restart) {
 			if err := step(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		w.awaitNoted(t, 500)
+		w.awaitNoted(t, 300)
 	}
 	w.begin(t)
 	back(srv.Stop)

@@ -69,12 +69,12 @@ func newWorld(t *testing.T, b *rabbitbroker.Broker) *world {
 	return w
 }
 
-// begin emits changes of eight lessons, some 1,000 in a second, until end.
+// begin emits changes of eight lessons, some 400 in a second, until end.
 func (w *world) begin(t *testing.T) {
 	w.done = make(chan struct{})
 	t.Cleanup(w.end)
 	w.load.Go(func() {
-		tick := time.NewTicker(8 * time.Millisecond)
+		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			if w.emit(t); t.Failed() {

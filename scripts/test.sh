@@ -73,7 +73,7 @@ step_tests() {
 	{
 		failed=0
 		# shellcheck disable=SC2046
-		GORACE=atexit_sleep_ms=10 go test -json -race -count=1 $(without_servers) || failed=1
+		GOGC=400 GORACE=atexit_sleep_ms=10 go test -json -race -count=1 $(without_servers) || failed=1
 		# shellcheck disable=SC2046
 		go test -json -count=1 $(with_servers) || failed=1
 		go -C integration test -json -count=1 ./... || failed=1

@@ -73,10 +73,10 @@ func TestYearSurvivesKills(t *testing.T) {
 
 		postgres bool
 	}{
-		"with no broker":                   {8, 900 * time.Millisecond, func(*rand.Rand) bool { return false }, false},
+		"with no broker":                   {6, 900 * time.Millisecond, func(*rand.Rand) bool { return false }, false},
 		"on PostgreSQL, now with a broker": {3, 1500 * time.Millisecond, func(random *rand.Rand) bool { return random.IntN(2) == 0 }, true},
-		"with a broker":                    {4, 1500 * time.Millisecond, func(*rand.Rand) bool { return true }, false},
-		"now with a broker, now with none": {4, 1500 * time.Millisecond, func(random *rand.Rand) bool { return random.IntN(2) == 0 }, false},
+		"with a broker":                    {3, 1500 * time.Millisecond, func(*rand.Rand) bool { return true }, false},
+		"now with a broker, now with none": {3, 1500 * time.Millisecond, func(random *rand.Rand) bool { return random.IntN(2) == 0 }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dsn := ""
