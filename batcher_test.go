@@ -220,7 +220,7 @@ type parallelStore struct{ gatedStore }
 
 func (*parallelStore) ParallelAppends() int { return 2 }
 
-// TestBatcherKeepsAsManyInFlightAsTheStoreTakes, of those that are half full, and no more: what comes meanwhile leaves as one batch.
+// TestBatcherKeepsAsManyInFlightAsTheStoreTakes, of those that are large enough, and no more: what comes meanwhile leaves as one batch.
 func TestBatcherKeepsAsManyInFlightAsTheStoreTakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &parallelStore{gatedStore{gate: make(chan struct{})}}
@@ -235,10 +235,10 @@ func TestBatcherKeepsAsManyInFlightAsTheStoreTakes(t *testing.T) {
 			synctest.Wait() // it is in flight, or waits
 		}
 		emit("first", 1)
-		emit("second", batchRecords/2-1) // waits
-		emit("third", 1)                 // both leave
+		emit("second", besideRecords-1) // waits
+		emit("third", 1)                // both leave
 		emit("fourth", 1)
-		emit("fifth", batchRecords/2)
+		emit("fifth", besideRecords)
 		store.gate <- struct{}{}
 		store.gate <- struct{}{}
 		synctest.Wait()
@@ -247,13 +247,13 @@ func TestBatcherKeepsAsManyInFlightAsTheStoreTakes(t *testing.T) {
 		for _, batch := range store.batches {
 			lengths = append(lengths, len(batch))
 		}
-		if slices.Sort(lengths); !slices.Equal(lengths, []int{1, batchRecords / 2}) {
+		if slices.Sort(lengths); !slices.Equal(lengths, []int{1, besideRecords}) {
 			t.Errorf("the writes in flight were of %v records", lengths)
 		}
 		store.mu.Unlock()
 		store.gate <- struct{}{}
 		callers.Wait()
-		if got := len(store.batches); got != 3 || len(store.batches[2]) != batchRecords/2+1 {
+		if got := len(store.batches); got != 3 || len(store.batches[2]) != besideRecords+1 {
 			t.Errorf("what waited left in %d writes", got-2)
 		}
 		b.close()

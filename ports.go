@@ -60,8 +60,8 @@ type Page struct {
 
 // Parallel is the ability of a store whose large Appends are faster side by side than one after the other.
 type Parallel interface {
-	// ParallelAppends is the number of batches of emits that a bus keeps in flight at most, from 1. It does not change. Batches that
-	// are not half full do not leave side by side.
+	// ParallelAppends is the number of batches of emits that a bus keeps in flight at most, from 1. It does not change. Small
+	// batches do not leave side by side.
 	ParallelAppends() int
 }
 
