@@ -192,7 +192,11 @@ func (s *Store) replay(ctx context.Context, tx pgx.Tx, name string, from pulse.P
 	if err := s.erase(ctx, tx, name, "deliveries", "inbox"); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, s.schema.sql("UPDATE @subscriptions SET generation = generation + 1 WHERE name = $1"), name)
+	if _, err := tx.Exec(ctx, s.schema.sql("UPDATE @subscriptions SET generation = generation + 1 WHERE name = $1"), name); err != nil {
+		return err
+	}
+	// A write of the holder that waits for this transaction looks again at the row of the lease only, and only when that has changed.
+	_, err := tx.Exec(ctx, s.schema.sql("UPDATE @leases SET generation = generation + 1 WHERE subscription = $1"), name)
 	return err
 }
 

@@ -3,6 +3,8 @@ package storetest
 import (
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edupulse-live/pulse"
@@ -28,6 +30,7 @@ func controlChecks() []check {
 		{"Resume ends a pause", controlResume},
 		{"Replay starts a new generation before From, without deliveries", controlReplay},
 		{"Replay fences the writes of the lease taken before", controlReplayFences},
+		{"Replay fences a write at the same time, or undoes it", controlReplayBeside},
 		{"Replay from beyond the next event is an ErrInvalid and changes nothing", controlReplayBeyond},
 		{"Drop removes the subscription and all it left", controlDrop},
 		{"Control of one subscription leaves the others alone", controlOthers},
@@ -284,6 +287,34 @@ func controlReplayFences(h *harness) {
 	lease := s.take("mailer", "instance-b")
 	s.fenced(old, "after another instance took the lease of the new generation")
 	s.advance(lease, s.to(1))
+}
+
+// controlReplayBeside has the holder of the lease save progress while others replay: none of it may be there afterwards, or events would be
+// skipped.
+func controlReplayBeside(h *harness) {
+	s := h.subscriptions()
+	lease := s.register("mailer")
+	for round := range 50 {
+		var holder sync.WaitGroup
+		var replayed atomic.Bool
+		holder.Go(func() {
+			for last := false; !last; { // once more after the replay
+				last = replayed.Load()
+				if s.Advance(h.ctx, lease, s.to(5)) != nil {
+					return
+				}
+			}
+		})
+		err := s.Control(h.ctx, "mailer", pulse.Control{Replay: &pulse.Replay{From: pulse.Beginning}})
+		replayed.Store(true)
+		holder.Wait()
+		h.ok(err)
+		if at := s.state("mailer").Cursor.Position; at != 0 {
+			h.Fatalf("replay %d from the beginning: the cursor is at %d afterwards", round+1, at)
+		}
+		h.ok(s.Release(h.ctx, lease))
+		lease = s.take("mailer", "instance-a")
+	}
 }
 
 func controlDrop(h *harness) {

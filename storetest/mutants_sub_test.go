@@ -335,6 +335,17 @@ func controlBugs() []bug {
 			"a replay starts with an empty inbox", "each Control grows the Revision",
 		}},
 		{"a replay is not fenced", unfenced, []string{"Replay fences the writes of the lease taken before"}},
+		{"a write that waited for a replay goes on after it", func(m *mutant) {
+			m.onAdvance = func(ctx context.Context, lease pulse.Lease, p pulse.Progress) error {
+				err := m.Store.Advance(ctx, lease, p)
+				if errors.Is(err, pulse.ErrFenced) {
+					if lease, err = m.Store.Acquire(ctx, pulse.Lease{Name: lease.Name, Holder: lease.Holder}, time.Hour); err == nil {
+						err = m.Store.Advance(ctx, lease, p)
+					}
+				}
+				return err
+			}
+		}, []string{"Replay fences a write at the same time, or undoes it"}},
 		{"nothing is dropped", ignored(func(c pulse.Control) bool { return c.Drop }), []string{
 			"Drop removes the subscription and all it left", "a lease from before a Drop stays fenced when the name is used again",
 			"Control of an unknown subscription is an ErrNotFound",
