@@ -19,7 +19,7 @@ func TestG14_DoctorTellsOfARestoredLog(t *testing.T) {
 				t.Parallel()
 				r := restored(t, k, onNATS, more, true)
 				r.shut(t)
-				cfg := app.Config{Store: app.StoreSpec{Kind: app.KindSQLite, Path: r.location()}, Source: "/"}
+				cfg := app.Config{Store: app.StoreSpec{Kind: k.name, Path: r.location()}, Source: "/"}
 				cfg.Broker = app.BrokerSpec{Kind: app.BrokerNATS, URL: r.broker.address()}
 				cfg.Broker.NATS.Auth.Token = brokerToken
 				var said []string

@@ -71,6 +71,10 @@ func takeCopy(t *testing.T, k kind, p place) (back func() place) {
 	if !k.durable {
 		return func() place { return newPlace(t, k) }
 	}
+	if p, ok := p.(*postgresPlace); ok {
+		restored := p.copy(t)
+		return func() place { return restored }
+	}
 	content, err := os.ReadFile(p.location())
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -27,25 +28,47 @@ var server pgtest.Shared
 type postgresPlace struct{ dsn string }
 
 func createPostgres(ctx context.Context, _ string) (place, error) {
+	p, err := createDatabase(ctx, "template1")
+	if err != nil {
+		return nil, err
+	}
+	_, closeStore, err := p.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return p, errors.Join(closeStore(), execute(ctx, p.dsn, "CREATE TABLE effects (place bigint GENERATED ALWAYS AS IDENTITY, n int NOT NULL)"))
+}
+
+// createDatabase makes one of the server's as a copy of another that nobody is connected to.
+func createDatabase(ctx context.Context, template string) (*postgresPlace, error) {
 	dsn, err := server.DSN()
 	if err != nil {
 		return nil, err
 	}
 	database := "guarantee_" + strings.ToLower(rand.Text())
-	if err := execute(ctx, dsn, "CREATE DATABASE "+database); err != nil {
+	if err := execute(ctx, dsn, "CREATE DATABASE "+database+" TEMPLATE "+template); err != nil {
 		return nil, err
 	}
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
 	}
-	p := &postgresPlace{fmt.Sprintf("host=%s port=%d user=%s password='%s' dbname=%s sslmode=disable",
-		config.Host, config.Port, config.User, config.Password, database)}
-	_, closeStore, err := p.open(ctx)
+	return &postgresPlace{fmt.Sprintf("host=%s port=%d user=%s password='%s' dbname=%s sslmode=disable",
+		config.Host, config.Port, config.User, config.Password, database)}, nil
+}
+
+// copy is the database as it is now, under another name.
+func (p *postgresPlace) copy(t *testing.T) place {
+	t.Helper()
+	config, err := pgx.ParseConfig(p.dsn)
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	return p, errors.Join(closeStore(), execute(ctx, p.dsn, "CREATE TABLE effects (place bigint GENERATED ALWAYS AS IDENTITY, n int NOT NULL)"))
+	copied, err := createDatabase(t.Context(), config.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return copied
 }
 
 func execute(ctx context.Context, dsn, statement string) error {
