@@ -65,7 +65,7 @@ func TestG11_ReplayAtAnyTime(t *testing.T) {
 			stop := r.run(t)
 			found := map[pulse.DeliveryStatus]int{}
 			for generation := 1; generation <= replays; generation++ {
-				enough := 1 + r.random.IntN(15) // of a key no more are handled after one that is dead
+				enough := 1 + r.number(15) // of a key no more are handled after one that is dead
 				var rows []pulse.DeliveryState
 				await(t, "some are handled, and some are not", func() bool {
 					rows = r.deliveries(t, subscriptionName)
@@ -106,6 +106,13 @@ func (r *replayed) called(generation int) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.calls[generation]
+}
+
+// number is a random one below n.
+func (r *replayed) number(n int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.random.IntN(n)
 }
 
 func (r *replayed) heal() {
