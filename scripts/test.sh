@@ -28,15 +28,16 @@ step_lint() {
 	go test -count=1 -run '^TestImports' .
 }
 
-# Packages whose tests need a server or SQLite, and the others. The simulation has a step of its own.
+# Packages whose tests need a server or SQLite, or measure memory, of which the race detector takes its own, and the others. The simulation has a
+# step of its own.
 with_servers() { packages -E; }
 without_servers() { packages -vE; }
 packages() {
 	go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | grep -v '^[^ ]*/internal/simulation ' |
-		grep "$1" '/(sqlitestore|pgstore|pgtest|rabbitbroker|rabbittest)( |$)' | cut -d ' ' -f 1 | sort -r # which happens to have the longest first
+		grep "$1" '/(sqlitestore|pgstore|pgtest|rabbitbroker|rabbittest|rss)( |$)' | cut -d ' ' -f 1 | sort -r # which happens to have the longest first
 }
 
-# The short tests of the packages with servers or SQLite; those of all others run under the race detector among the tests. SQLite is C translated
+# The short tests of the first; those of all others run under the race detector among the tests. SQLite is C translated
 # to Go, many times slower with the race detector's instructions in it: they are left out of that package, whose memory nobody else touches. A
 # process with the race detector sleeps for a second before it ends, which children of tests need not. Tests that
 # mostly start processes are left out: these do what other packages test.
