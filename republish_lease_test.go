@@ -157,9 +157,11 @@ func TestRepublishStopsWhenItLosesTheLease(t *testing.T) {
 	})
 	t.Run("the relay is dropped", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			s := newSchool(t)
+			s, dropped := newSchool(t), false
 			n, err := s.republish(t, pulse.Query{}, &pulse.RepublishOptions{Rate: 1, Progress: func(sent int, _ pulse.Position) {
-				if sent == 3 {
+				if sent == 3 && !dropped {
+					dropped = true
+					time.Sleep(time.Second / 10) // not at the moment at which the lease is renewed
 					if err := s.bus.Drop(t.Context(), pulse.RelayName("memory")); err != nil {
 						t.Error(err)
 					}
