@@ -108,37 +108,40 @@ func answered(items []*item, answers []Result, interrupted bool) []result {
 }
 
 // heal compares the destination with the log and the cursor. A relay that stopped between publishing and saving goes on
-// after what arrived; a broker that lost what it had acknowledged gets it again.
-func (r *runner) heal(ctx context.Context, state *SubscriptionState) error {
+// after what arrived; a broker that lost what it had acknowledged gets it again. Nothing is missing once the cursor has reached through.
+func (r *runner) heal(ctx context.Context, state *SubscriptionState) (through Position, err error) {
+	published := state.Cursor.Position
 	last, ok, err := r.sub.publisher.Last(ctx)
 	switch {
 	case err != nil:
-		return Unavailable(err)
+		return 0, Unavailable(err)
 	case !ok:
-		return nil
+		return published, nil
 	}
 	if err := r.verifyLast(ctx, last); err != nil {
-		return err
+		return 0, err
 	}
 	switch {
-	case last.Position == state.Cursor.Position:
-		return nil
-	case last.Position > state.Cursor.Position:
-		catchUp(state, last)
-		return nil
+	case last.Position == published:
+		return published, nil
+	case last.Position > published && state.Cursor.Commitment == ([32]byte{}):
+		return last.Position, nil // it is being fed again: messages that were there before may lie behind the gap
+	case last.Position > published:
+		state.Cursor = Cursor{Epoch: state.Cursor.Epoch, Position: last.Position, Commitment: last.Commitment}
+		return last.Position, nil
 	}
 	lost, err := r.firstLost(ctx, state, last.Position)
 	if err != nil || lost == 0 {
-		return err
+		return published, err
 	}
 	floor, err := r.floor(ctx, last.Position)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	r.bus.log.Error("pulse: the destination lost messages it had acknowledged and gets them again", "relay", r.sub.name,
-		"last", last.Position, "published", state.Cursor.Position, "from", floor+1)
-	state.Cursor = Cursor{Epoch: state.Cursor.Epoch, Position: min(floor, state.Cursor.Position)}
-	return nil
+		"last", last.Position, "published", published, "from", floor+1)
+	state.Cursor = Cursor{Epoch: state.Cursor.Epoch, Position: min(floor, published)}
+	return published, nil
 }
 
 // verifyLast makes sure that the log knows the last message of the destination.
@@ -154,15 +157,6 @@ func (r *runner) verifyLast(ctx context.Context, last Cursor) error {
 		return fmt.Errorf("%w: the last message there, position %d, is not in this log: the log was restored or replaced, or another log publishes there", ErrDiverged, last.Position)
 	}
 	return nil
-}
-
-// catchUp moves the cursor to the last message of the destination. Not while the destination is fed again
-// after a loss, when the cursor is saved without a commitment: then messages that were there before lie behind the gap, and what is
-// missing is published once more than needed.
-func catchUp(state *SubscriptionState, last Cursor) {
-	if state.Cursor.Commitment != ([32]byte{}) {
-		state.Cursor = Cursor{Epoch: state.Cursor.Epoch, Position: last.Position, Commitment: last.Commitment}
-	}
 }
 
 // firstLost is the first position after last that was published and is not there any more; 0 when there is none.

@@ -189,3 +189,49 @@ func TestCrashWhileFeedingAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestInterruptionsWhileFeedingAgain: the destination lost a late message with its tail, and fails for a while before each message it is fed
+// again: what is behind the gap never makes the relay believe that all is there.
+func TestInterruptionsWhileFeedingAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var refuse, lost atomic.Bool
+		refuse.Store(true)
+		tried := map[pulse.Position]bool{}
+		r := newRelayed(t, func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
+			switch first := !tried[env.Position]; {
+			case refuse.Load() && env.Position == 6:
+				return membroker.Refuse
+			case lost.Load() && first:
+				tried[env.Position] = true
+				return membroker.Drop
+			}
+			return membroker.None
+		})
+		if err := r.Pause(t.Context(), "index", "away"); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 10 {
+			emit(t, r.Bus, lesson{string(rune('a' + i)), i})
+		}
+		stop := r.running(t)
+		time.Sleep(time.Second)
+		refuse.Store(false)
+		if n, err := r.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		time.Sleep(time.Minute)
+		stop()
+		r.broker.Truncate("memory", 8) // 10 and 6 are gone
+		lost.Store(true)
+		stop = r.running(t)
+		time.Sleep(time.Minute)
+		stop()
+		found := map[pulse.Position]bool{}
+		for _, p := range published(r.broker) {
+			found[p] = true
+		}
+		if len(found) != 10 {
+			t.Errorf("fed again it has %v, want 1 to 10", found)
+		}
+	})
+}

@@ -191,10 +191,11 @@ func (r *runner) session(ctx context.Context, lease Lease) error {
 	if err := r.verify(ctx, &state); err != nil {
 		return err
 	}
-	known := state.Cursor.Position
+	healing := Position(0)
 	if r.sub.publisher != nil {
 		r.bus.published.forget()
-		if err := r.heal(ctx, &state); err != nil {
+		known := state.Cursor.Position
+		if healing, err = r.heal(ctx, &state); err != nil {
 			return r.cannotStart(ctx, err)
 		}
 		if state.Cursor.Position != known { // before anything is published from there
@@ -202,10 +203,10 @@ func (r *runner) session(ctx context.Context, lease Lease) error {
 				return err
 			}
 		}
-		r.healed.Store(state.Cursor.Position >= known)
+		r.healed.Store(state.Cursor.Position >= healing)
 	}
 	s := newSession(r, lease, state.Cursor)
-	s.healing = known
+	s.healing = healing
 	if r.sub.source != nil {
 		if s.feed, err = r.openFeed(ctx, state.Cursor.Position); err != nil {
 			return r.cannotStart(ctx, err)

@@ -41,7 +41,7 @@ func (s *session) save() {
 	}
 	p := Progress{Cursor: s.cursor}
 	if s.cursor.Position < s.healing {
-		p.Cursor.Commitment = [32]byte{} // see catchUp
+		p.Cursor.Commitment = [32]byte{} // see heal
 	}
 	for pos := range s.dirty {
 		it := s.rows[pos]

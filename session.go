@@ -59,7 +59,7 @@ type session struct {
 	reached Position // how far the log was read
 	acks    []uint64 // receipts of what is handled, to be acknowledged with the next save
 	savedTo Position // the cursor as it was saved last
-	healing Position // of a relay: the cursor must get there again, then nothing is missing at the destination
+	healing Position // of a relay: once the cursor is there nothing is missing at the destination
 
 	work    chan []*item
 	intakes chan intake

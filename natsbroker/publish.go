@@ -148,74 +148,79 @@ func (p *Publisher) atomicFrom() int {
 	return 10
 }
 
-// batches publishes atomic batches; refused tells why it ended before the last message. While the server stores one the next is sent: it
-// expects the sequence number that the one before it leaves behind, and fails with it. Should another instance of the relay have
-// come between, with just as many messages, these are the same ones: both publish the log in its order from where the stream ends.
+// batches publishes atomic batches; refused tells why it ended before the last message. While the server stores one the next is staged: it
+// expects the sequence number that the one before it leaves behind. Its last message goes when the one before is there: another writer may
+// come between with just as many messages of elsewhere in the log, and behind these it would be stored with a gap.
 func (p *Publisher) batches(ctx context.Context, cut <-chan struct{}, envs []pulse.Envelope) (refused, err error) {
-	waiting := envs[:0] // the batch that was sent before
-	for k := 0; len(envs) > 0 || len(waiting) > 0; k++ {
-		n := 0
+	waiting := envs[:0] // the batch whose last message was sent
+	for k := 0; ; k++ {
+		next := staged{k: k, last: p.last + uint64(len(waiting))}
 		if len(envs) > 0 && refused == nil {
-			n, refused, err = p.send(k, p.last+uint64(len(waiting)), envs[:min(len(envs), maxBatch)])
-			if err != nil {
+			if refused, err = p.stage(&next, envs[:min(len(envs), maxBatch)]); err != nil {
 				return nil, err
 			}
 		}
 		if len(waiting) > 0 {
-			err := p.await(ctx, cut, commitAnswer(k-1), p.last+uint64(len(waiting)))
-			if err == nil || lacks(err) && p.awaitLate(ctx, cut, commitAnswer(k-1), p.last+uint64(len(waiting))) {
+			err := p.await(ctx, cut, commitAnswer(k-1), next.last)
+			if err == nil || lacks(err) && p.awaitLate(ctx, cut, commitAnswer(k-1), next.last) {
 				p.book(waiting)
 			}
 			if err != nil {
 				return nil, err
 			}
 		}
-		if waiting = envs[:n]; n == 0 {
-			break
+		if next.n == 0 {
+			return refused, nil
 		}
-		envs = envs[n:]
+		if err := p.member(&next, next.n, true); err != nil {
+			return nil, err
+		}
+		waiting, envs = envs[:next.n], envs[next.n:]
 	}
-	return refused, nil
 }
 
-// send sends envs as batch k behind the message with sequence number last, up to the first that cannot be published; it returns how many
-// these are. The server takes in each message while the next one is encoded; one is held back, so that the last one can be told
-// to be it.
-func (p *Publisher) send(k int, last uint64, envs []pulse.Envelope) (n int, refused, err error) {
-	id := uuid.NewString()
-	for ; n < len(envs) && refused == nil; n++ {
-		if refused = p.prepare(&p.msgs[n%2], &envs[n]); refused != nil {
-			break
+// staged is a batch of which all but the last message were sent.
+type staged struct {
+	k    int    // of the call
+	id   string // the server's name for it
+	last uint64 // sequence number behind which it belongs
+	n    int    // messages
+}
+
+// stage sends envs as a batch, up to the first that cannot be published, but for the last message. The server takes in each message while the
+// next one is encoded.
+func (p *Publisher) stage(b *staged, envs []pulse.Envelope) (refused, err error) {
+	b.id = uuid.NewString()
+	for i := range envs {
+		if refused := p.prepare(&p.msgs[i%2], &envs[i]); refused != nil {
+			return refused, nil
 		}
-		if n == 0 {
-			continue
+		if i > 0 {
+			if err := p.member(b, i, false); err != nil {
+				return nil, err
+			}
 		}
-		if err := p.member(k, id, &p.msgs[(n-1)%2], n, last, false); err != nil {
-			return 0, nil, err
-		}
+		b.n = i + 1
 	}
-	if n == 0 {
-		return 0, refused, nil
-	}
-	return n, refused, p.member(k, id, &p.msgs[(n-1)%2], n, last, true)
+	return nil, nil
 }
 
 // The answers to batch k: to its first message, which says early that the server takes no batch, and to its last.
 func firstAnswer(k int) int  { return 2 * k }
 func commitAnswer(k int) int { return 2*k + 1 }
 
-// member publishes a message as number seq of batch k, which begins behind the message last.
-func (p *Publisher) member(k int, id string, m *prepared, seq int, last uint64, commit bool) error {
-	p.out.reset(p.broker.opts.Prefix, m)
-	p.out.set(headerBatch, id)
+// member publishes message seq of a batch.
+func (p *Publisher) member(b *staged, seq int, commit bool) error {
+	p.out.reset(p.broker.opts.Prefix, &p.msgs[(seq-1)%2])
+	p.out.set(headerBatch, b.id)
 	p.out.set(headerBatchSeq, strconv.Itoa(seq))
 	if seq == 1 {
-		p.out.set(headerExpected, strconv.FormatUint(last, 10))
-		p.out.msg.Reply = p.answers.reply(firstAnswer(k))
+		p.out.set(headerExpected, strconv.FormatUint(b.last, 10))
+		p.out.msg.Reply = p.answers.reply(firstAnswer(b.k))
 	}
 	if commit {
 		p.out.set(headerCommit, "1")
-		p.out.msg.Reply = p.answers.reply(commitAnswer(k))
+		p.out.msg.Reply = p.answers.reply(commitAnswer(b.k))
 	}
 	return p.broker.nc.PublishMsg(&p.out.msg)
 }

@@ -86,6 +86,23 @@ func TestTwoWriters(t *testing.T) {
 	}
 }
 
+// Of a call nothing is stored behind what was not, also when another writer has just stored as many messages as were sent first: it may publish
+// from elsewhere in the log, as after a loss.
+func TestNoGapBehindAnotherWriter(t *testing.T) {
+	b := embed(t, t.TempDir(), natsbroker.Options{})
+	one, two := b.Publisher(), b.Publisher()
+	publish(t, one, events(1, 1000))
+	publish(t, two, events(1, 1000)) // again
+	if _, unknown, _ := outcomes(one.PublishBatch(t.Context(), events(1001, 2500))); unknown != 2500 {
+		t.Errorf("the writer that came too late published %d of 2500", 2500-unknown)
+	}
+	if last, ok, err := one.Last(t.Context()); err != nil || !ok || last.Position != 1000 {
+		t.Errorf("Last is %+v, %v, %v", last, ok, err)
+	}
+	publish(t, one, events(1001, 2500))
+	stored(t, b, append(through(1, 1000), through(1, 3500)...)...)
+}
+
 // A message that cannot be published is refused, one by one and in atomic batches, also behind the first: what is before it is published,
 // what is behind it comes again.
 func TestRejected(t *testing.T) {
