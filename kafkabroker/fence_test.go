@@ -2,6 +2,7 @@ package kafkabroker_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -69,6 +70,38 @@ func TestNothingWasCommitted(t *testing.T) {
 		t.Errorf("Last is %+v, %v, %v, want nothing, known", last, ok, err)
 	}
 	publish(t, p, events(1, 3))
+}
+
+// A client that does not list a topic yet would abort the transaction it is to commit, and say that it has committed it.
+func TestATransactionIsNotEndedBeforeItsTopicIsListed(t *testing.T) {
+	t.Parallel()
+	servers := addresses(cluster(t))
+	b := connect(t, servers, kafkabroker.Options{})
+	client, err := kgo.NewClient(kgo.SeedBrokers(servers), kgo.TransactionalID("mine"), kgo.DefaultProduceTopic("pulse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := kafkabroker.Listed(soon, client, "pulse", make([]kgo.Record, 1)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("before anything is produced: %v", err)
+	}
+	if err := client.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.ProduceSync(t.Context(), kgo.StringRecord("first")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if err := kafkabroker.Listed(t.Context(), client, "pulse", make([]kgo.Record, 1)); err != nil {
+		t.Error(err)
+	}
+	if err := client.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+		t.Error(err)
+	}
+	if _, ok, err := b.Publisher().Last(t.Context()); err != nil || ok {
+		t.Errorf("Last says %t, %v: there is a record, and it is no event", ok, err)
+	}
 }
 
 // Two relays at once, each as if it was alone: what is in the topic is complete, there are duplicates at most, and the events of a key first

@@ -184,6 +184,9 @@ func (p *Publisher) transact(ctx context.Context, envs []pulse.Envelope, results
 	if first != nil {
 		return 0, nil, first
 	}
+	if err := p.writer.listed(ctx, p.broker.opts.Topic, p.batch.records[:n]); err != nil {
+		return 0, nil, err
+	}
 	if err := p.commit(ctx, p.batch.records[:n]); err != nil {
 		return 0, nil, err
 	}
@@ -205,6 +208,26 @@ func (p *Publisher) transact(ctx context.Context, envs []pulse.Envelope, results
 // writer is a client that is the only one to publish to the topic, until another one begins.
 type writer struct {
 	client *kgo.Client
+	known  bool // the client lists the topic
+}
+
+// listed waits until the client lists the partitions of records that were produced. Of the first ones to a topic it does so a moment after it
+// has delivered them: to end the transaction before that aborts it, and the client calls it a success.
+func (w *writer) listed(ctx context.Context, topic string, records []kgo.Record) error {
+	const wait = 100 * time.Microsecond
+	for i := 0; i < len(records) && !w.known; {
+		leader, _, err := w.client.PartitionLeader(topic, records[i].Partition)
+		switch {
+		case leader >= 0 || err != nil:
+			i++
+		case ctx.Err() != nil:
+			return ctx.Err()
+		default:
+			time.Sleep(wait)
+		}
+	}
+	w.known = true
+	return nil
 }
 
 // transactionalID is what the only writer of the topic is known by.
