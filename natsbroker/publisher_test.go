@@ -17,6 +17,7 @@ var sizes = [...]int{1, 5, 9, 10, 60}
 
 // What was published when the connection was lost is there once, whether the server had got it or not.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	server := listening(t, t.TempDir())
 	for _, way := range []string{"answers", "messages"} {
 		for _, n := range sizes {

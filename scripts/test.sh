@@ -28,13 +28,13 @@ step_lint() {
 	go test -count=1 -run '^TestImports' .
 }
 
-# Packages whose tests need a server or SQLite, or measure memory, of which the race detector takes its own, and the others. The simulation has a
+# Packages whose tests need a server or SQLite, or bring a broker, or measure memory, of which the race detector takes its own, and the others. The simulation has a
 # step of its own.
 with_servers() { packages -E; }
 without_servers() { packages -vE; }
 packages() {
 	go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | grep -v '^[^ ]*/internal/simulation ' |
-		grep "$1" '/(sqlitestore|pgstore|pgtest|rabbitbroker|rabbittest|rss)( |$)' | cut -d ' ' -f 1 | sort -r # which happens to have the longest first
+		grep "$1" '/(sqlitestore|pgstore|pgtest|natsbroker|kafkabroker|rabbitbroker|rabbittest|rss)( |$)' | cut -d ' ' -f 1 | sort -r # which happens to have the longest first
 }
 
 # The short tests of the first; those of all others run under the race detector among the tests. SQLite is C translated
