@@ -9,7 +9,7 @@ test: ## everything: set-up, lint, race, simulation, fuzzing, all tests
 
 build: ## compile all packages, and the pulse command into bin/
 	go build ./...
-	go build -o bin/pulse ./cmd/pulse
+	go build -tags kafka -o bin/pulse ./cmd/pulse
 
 lint: ## format, vet, staticcheck, tidy go.mod
 	@scripts/test.sh lint

@@ -11,6 +11,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# The command is tested as make build makes it.
+export GOFLAGS="${GOFLAGS:-} -tags=kafka"
+
 step_setup() { scripts/setup.sh; }
 
 step_lint() {
@@ -26,6 +29,8 @@ step_lint() {
 	go -C integration vet ./...
 	go -C integration mod tidy -diff
 	go test -count=1 -run '^TestImports' .
+	go vet -tags= ./...
+	go test -tags= -count=1 -run '^TestWithoutKafka$' ./internal/app
 }
 
 # Packages whose tests need a server or SQLite, or bring a broker, or measure memory, of which the race detector takes its own, and the others. The simulation has a

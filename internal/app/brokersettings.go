@@ -1,5 +1,7 @@
 package app
 
+import "slices"
+
 // DefaultListen is where serve answers HTTP unless told otherwise: only this machine can ask.
 const DefaultListen = "127.0.0.1:8080"
 
@@ -22,7 +24,7 @@ func ServeSettings() []Setting {
 		return func(c *Config) *string { return field(&c.Broker.NATS) }
 	}
 	settings := []Setting{
-		{"broker", "PULSE_BROKER", BrokerEmbedded, "`BROKER` to publish to: embedded, nats://HOST:PORT[,…], amqp://HOST:PORT[/VHOST][,…], log, none", func(c *Config, v string) error {
+		{"broker", "PULSE_BROKER", BrokerEmbedded, "`BROKER` to publish to: embedded, log, none, or nats://, amqp://, kafka://HOST:PORT", func(c *Config, v string) error {
 			spec, err := ParseBroker(v)
 			c.Broker.Kind, c.Broker.URL = spec.Kind, spec.URL
 			return err
@@ -58,7 +60,7 @@ func ServeSettings() []Setting {
 			return err
 		}},
 	}
-	return append(settings, rabbitSettings(text)...)
+	return slices.Concat(settings, rabbitSettings(text), kafkaSettings(text))
 }
 
 // DefaultText is the default for people to read, "" when there is none.

@@ -21,10 +21,11 @@ import (
 
 // BrokerSpec says which broker to publish to.
 type BrokerSpec struct {
-	Kind   string // BrokerEmbedded, BrokerNATS, BrokerRabbit, BrokerLog or BrokerNone
-	URL    string // of the servers, for BrokerNATS and BrokerRabbit; it may hold a password: print the BrokerSpec instead
+	Kind   string // BrokerEmbedded, BrokerNATS, BrokerRabbit, BrokerKafka, BrokerLog or BrokerNone
+	URL    string // of the servers, for BrokerNATS, BrokerRabbit and BrokerKafka; it may hold a password: print the BrokerSpec instead
 	NATS   NATSSpec
 	Rabbit RabbitSpec
+	Kafka  KafkaSpec
 }
 
 // NATSSpec is how to reach NATS, or how NATS is to be reached.
@@ -89,9 +90,9 @@ func (s *BrokerSpec) String() string {
 	return strings.Join(redacted, ",")
 }
 
-// ParseBroker reads embedded, log, none, or the URLs of NATS or RabbitMQ servers. Its errors quote no URL: a password may be in it.
+// ParseBroker reads embedded, log, none, or the URLs of NATS, RabbitMQ or Kafka servers. Its errors quote no URL: a password may be in it.
 func ParseBroker(v string) (BrokerSpec, error) {
-	const advice = "use embedded, nats://HOST:PORT, amqp://HOST:PORT, log or none"
+	const advice = "use embedded, nats://HOST:PORT, amqp://HOST:PORT, kafka://HOST:PORT, log or none"
 	switch v {
 	case BrokerEmbedded, BrokerLog, BrokerNone:
 		return BrokerSpec{Kind: v}, nil
@@ -101,8 +102,11 @@ func ParseBroker(v string) (BrokerSpec, error) {
 	if !strings.Contains(v, "://") {
 		return BrokerSpec{}, fmt.Errorf("%q is no broker: %s", v, advice)
 	}
-	if scheme, _, _ := strings.Cut(v, "://"); scheme == "amqp" || scheme == "amqps" {
+	switch scheme, _, _ := strings.Cut(v, "://"); scheme {
+	case "amqp", "amqps":
 		return parseRabbit(v)
+	case "kafka":
+		return parseKafka(v)
 	}
 	for part := range strings.SplitSeq(v, ",") {
 		u, err := url.Parse(part)
@@ -198,6 +202,7 @@ func (s *BrokerSpec) problems(where func(setting string) string) []Problem {
 	}
 	s.NATS.problems(s, fault)
 	s.Rabbit.problems(s, fault)
+	s.Kafka.problems(s, fault)
 	return all
 }
 
@@ -285,6 +290,8 @@ func (s *BrokerSpec) attrs() []any {
 		ways, without = s.NATS.ways(s.URL), "without credentials: give nats-token, nats-user, nats-creds or nats-nkey where the server wants them"
 	case BrokerRabbit:
 		ways, without = s.Rabbit.ways(s.URL), "as guest: give rabbitmq-user, as servers let guest in only from their own machine"
+	case BrokerKafka:
+		ways, without = s.Kafka.ways(s.URL), "without credentials: give kafka-user where the cluster wants them"
 	default:
 		return attrs
 	}

@@ -51,6 +51,8 @@ func OpenDestination(ctx context.Context, cfg *Config, logger *slog.Logger) (*De
 		return &Destination{Name: spec.Destination(), Publisher: logbroker.New(logger), close: func() error { return nil }}, nil
 	case BrokerRabbit:
 		return openRabbit(ctx, spec, logger)
+	case BrokerKafka:
+		return openKafka(ctx, spec, logger)
 	case BrokerEmbedded:
 		broker, err = natsbroker.Embed(ctx, cfg.EmbeddedDir(), &opts)
 	case BrokerNATS:

@@ -27,6 +27,9 @@ func (d *doctor) broker(ctx context.Context) {
 	case BrokerRabbit:
 		d.rabbit(ctx)
 		return
+	case BrokerKafka:
+		d.kafka(ctx)
+		return
 	default:
 		return
 	}
@@ -34,43 +37,55 @@ func (d *doctor) broker(ctx context.Context) {
 		d.found("broker", Fail, "%v", err)
 		return
 	}
-	d.published(ctx, &state)
-	if len(state.Differences) > 0 {
-		d.found("broker", Warn, "the stream %s is configured otherwise than here: %s: pulse serve sets that right when it starts with the settings of this command",
-			cfg.Broker.NATS.streamName(), strings.Join(state.Differences, ", "))
-	}
-}
-
-// published judges the last message at the broker.
-func (d *doctor) published(ctx context.Context, state *natsbroker.State) {
-	cfg, last := &d.app.Config, state.Last
 	stream := cfg.Broker.NATS.streamName()
-	if !state.Exists {
-		if at := d.relayed(ctx); at > 0 {
-			d.found("broker", Warn, "the stream %s is gone, to which the log was published up to position %d: pulse serve makes it anew, and publishes again what subscriptions that read there have not handled", stream, at)
-			return
-		}
-		d.found("broker", OK, "there is no stream %s yet: pulse serve makes it", stream)
-		return
-	}
-	const cause, advice = "the log was restored from an older copy or replaced, or another store publishes there", "restore the newer log; or give this store a stream of its own by --nats-stream and --nats-prefix; or, to go on with this log, stop what publishes, %s, and start it again"
 	anew := "delete the stream (nats stream rm " + stream + ")"
 	if cfg.Broker.Kind == BrokerEmbedded {
 		anew = "remove the directory " + cfg.EmbeddedDir()
 	}
+	d.publication(ctx, &publication{
+		what: "stream " + stream, exists: state.Exists, known: state.Known, last: state.Last,
+		own: "a stream of its own by --nats-stream and --nats-prefix", anew: anew,
+	})
+	if len(state.Differences) > 0 {
+		d.found("broker", Warn, "the stream %s is configured otherwise than here: %s: pulse serve sets that right when it starts with the settings of this command",
+			stream, strings.Join(state.Differences, ", "))
+	}
+}
+
+// publication is what a broker has of what was published to it.
+type publication struct {
+	what          string // for people: the kind of place and its name
+	exists, known bool   // the place is there; last could be told
+	last          pulse.Cursor
+	own, anew     string // advice: how to publish elsewhere, and how to begin anew
+}
+
+// publication judges the last message at the broker.
+func (d *doctor) publication(ctx context.Context, p *publication) {
+	what, last := p.what, p.last
+	if !p.exists {
+		if at := d.relayed(ctx); at > 0 {
+			d.found("broker", Warn, "the %s is gone, to which the log was published up to position %d: pulse serve makes it anew, and publishes again what subscriptions that read there have not handled", what, at)
+			return
+		}
+		d.found("broker", OK, "there is no %s yet: pulse serve makes it", what)
+		return
+	}
+	const cause = "the log was restored from an older copy or replaced, or another store publishes there"
+	advice := "restore the newer log; or give this store " + p.own + "; or, to go on with this log, stop what publishes, " + p.anew + ", and start it again"
 	switch env, err := d.event(ctx, last.Position); {
 	case err != nil:
 		d.found("broker", Fail, "%v", err)
-	case !state.Known:
-		d.found("broker", OK, "the last message of the stream %s cannot be compared with the log: all have expired, or another program published it", stream)
+	case !p.known:
+		d.found("broker", OK, "the last message of the %s cannot be compared with the log: all have expired, or another program published it", what)
 	case last.Position == 0:
-		d.found("broker", OK, "nothing was published to the stream %s yet", stream)
+		d.found("broker", OK, "nothing was published to the %s yet", what)
 	case last.Position > d.info.Head:
-		d.found("broker", Fail, "the stream %s has the event at position %d, but the log ends at %d: "+cause+". Nothing is published until somebody decides: "+advice, stream, last.Position, d.info.Head, anew)
+		d.found("broker", Fail, "the %s has the event at position %d, but the log ends at %d: %s. Nothing is published until somebody decides: %s", what, last.Position, d.info.Head, cause, advice)
 	case env == nil || env.Commitment != last.Commitment:
-		d.found("broker", Fail, "the stream %s has another event at position %d than the log: "+cause+". Nothing is published until somebody decides: "+advice, stream, last.Position, anew)
+		d.found("broker", Fail, "the %s has another event at position %d than the log: %s. Nothing is published until somebody decides: %s", what, last.Position, cause, advice)
 	default:
-		d.found("broker", OK, "the stream %s ends with position %d of the log, which ends at %d", stream, last.Position, d.info.Head)
+		d.found("broker", OK, "the %s ends with position %d of the log, which ends at %d", what, last.Position, d.info.Head)
 	}
 }
 

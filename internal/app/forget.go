@@ -29,6 +29,8 @@ func Forget(ctx context.Context, cfg *Config, s *pulse.SubscriptionState, logger
 		return nil
 	case BrokerRabbit:
 		return rabbitbroker.Forget(ctx, url, s.Name, spec.Rabbit.options(logger))
+	case BrokerKafka:
+		return forgetKafka(ctx, spec, s.Name, logger)
 	case BrokerEmbedded:
 		if spec.NATS.Listen == "" || spec.NATS.Token == "" {
 			return errNotReached

@@ -140,7 +140,10 @@ func (s *server) run(ctx context.Context) (err error) {
 		}
 	}
 	err = s.app.Bus.Run(ctx)
-	if errors.Is(err, pulse.ErrDiverged) && s.cfg.Broker.Kind == BrokerNATS {
+	switch {
+	case errors.Is(err, pulse.ErrDiverged) && s.cfg.Broker.Kind == BrokerKafka:
+		err = fmt.Errorf("%w. If another store publishes there, give each a topic of its own by --kafka-topic", err)
+	case errors.Is(err, pulse.ErrDiverged) && s.cfg.Broker.Kind == BrokerNATS:
 		err = fmt.Errorf("%w. If another store publishes there, give each a stream and subjects of its own by --nats-stream and --nats-prefix", err)
 	}
 	return err

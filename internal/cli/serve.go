@@ -18,14 +18,18 @@ store is created when there is none.
 
 By default the broker is a NATS server inside this process, with its data beside the store (pulse.db.nats). Its port is
 opened by --nats-listen; clients then need the token, one that is generated and printed if none is given.
---broker nats://HOST:PORT uses another server, --broker amqp://HOST:PORT/VHOST RabbitMQ, --broker log writes events to
-the log of this process for people to read, and --broker none publishes nothing.
+--broker nats://HOST:PORT uses another server, --broker amqp://HOST:PORT/VHOST RabbitMQ, --broker kafka://HOST:PORT Kafka.
+Several servers have commas between them. --broker log writes events to the log of this process for people to read, and
+--broker none publishes nothing.
 
 Events come as CloudEvents on subjects such as pulse.0.lesson.published of the stream PULSE, which keeps them for
 72 hours. Stores that share a server each need a stream and subjects of their own: --nats-stream and --nats-prefix.
 
 On RabbitMQ the routing key is the name of the event; the exchange is pulse, or the one of --rabbitmq-exchange, of which each store
 needs its own. It keeps events for queues that are bound to it, and delivers to nobody what none of them wants.
+
+On Kafka events go to the topic pulse, or the one of --kafka-topic, of which each store needs its own; the key of a record
+is that of the event. The cluster is reached by a pulse that was built with the tag kafka, as make build does.
 
 Several processes may serve one store: one of them publishes, another takes over when it ends.
 
@@ -36,6 +40,7 @@ within 20 seconds, and exit with 0; the second aborts.`,
   pulse serve --nats-listen 127.0.0.1:4222
   pulse serve --broker nats://a:4222,nats://b:4222,nats://c:4222 --nats-replicas 3
   PULSE_RABBITMQ_PASSWORD=… pulse serve --broker amqps://rabbit.example.org/school --rabbitmq-user school
+  PULSE_KAFKA_PASSWORD=… pulse serve --broker kafka://a:9092,b:9092 --kafka-user school --kafka-tls true
   PULSE_NATS_PASSWORD=… pulse serve --broker nats://nats.example.org:4222 --nats-user school`,
 		Args: positional(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -59,7 +64,7 @@ func addServeFlags(cmd *cobra.Command) {
 		}
 		cmd.Flags().String(s.Name, "", text)
 	}
-	brokers := []string{app.BrokerEmbedded, "nats://", "amqp://", "amqps://", app.BrokerLog, app.BrokerNone}
+	brokers := []string{app.BrokerEmbedded, "nats://", "amqp://", "amqps://", "kafka://", app.BrokerLog, app.BrokerNone}
 	mustComplete(cmd, "broker", cobra.FixedCompletions(brokers, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 }
 

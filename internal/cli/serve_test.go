@@ -446,7 +446,7 @@ func TestStatusAndRepublish(t *testing.T) {
 	if code, _, stderr := s.pulse(t, "subscription", "replay", "relay/nats", "--from", "1"); code != 2 || !strings.Contains(stderr, "pulse republish --to nats") {
 		t.Errorf("replay of a relay: %d, %s", code, stderr)
 	}
-	for word, want := range map[string]string{"--to": "nats\n", "--broker": "embedded\nnats://\namqp://\namqps://\nlog\nnone\n"} {
+	for word, want := range map[string]string{"--to": "nats\n", "--broker": "embedded\nnats://\namqp://\namqps://\nkafka://\nlog\nnone\n"} {
 		if _, stdout, _ := s.pulse(t, "__complete", "republish", word, ""); !strings.HasPrefix(stdout, want) {
 			t.Errorf("%s is completed by %q", word, stdout)
 		}
