@@ -5,7 +5,6 @@ package guarantee
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -37,7 +36,7 @@ func relayEndings(random *rand.Rand, host string) []ending {
 	for _, point := range []string{failpoint.PublishBefore, failpoint.PublishAfter, failpoint.AdvanceBefore, failpoint.AdvanceAfter} {
 		list = append(list, ending{name: point, failpoints: fmt.Sprintf("%s=kill@%d", point, nth())})
 	}
-	if host != "embedded" {
+	if host != "embedded" && host != onKafka { // whose clients connect to where its servers say they are
 		for range 3 {
 			list = append(list, ending{name: "bytes", ambush: ambush{At: "bytes", Nth: nth(), Bytes: 1 + random.IntN(40_000)}})
 		}
@@ -68,8 +67,8 @@ func newRelayed(t *testing.T, k kind, host string, seed, stream uint64) *relayed
 	switch host {
 	case "served":
 		r.broker = newBroker(t, r.dir)
-	case onRabbit:
-		r.broker = newRabbit(t)
+	case onRabbit, onKafka:
+		r.broker = newOutside(t, host)
 	}
 	return r
 }
@@ -160,8 +159,8 @@ func TestG04_StoredIsPublishedThroughKills(t *testing.T) {
 			decks := map[string][]ending{} // by host
 			for i := range 10 {
 				host := hosts()[i%5/4] // four of five
-				if i%5 == 2 && slices.Contains(systems(), onRabbit) {
-					host = onRabbit
+				if others := systems()[1:]; i%5 > 0 && i%5 <= len(others) {
+					host = others[i%5-1]
 				}
 				random := rand.New(rand.NewPCG(seed, uint64(i)))
 				for len(decks[host]) < scaled(20, 3) {
@@ -193,7 +192,7 @@ func TestG04_StoredIsPublishedThroughKills(t *testing.T) {
 		t.Logf("seed %d: %d kills: %v", seed, total, kills)
 		atLeast(t, "kills", total, scaled(200, 30))
 		for _, e := range relayEndings(rand.New(rand.NewPCG(0, 0)), "served") {
-			atLeast(t, "kills at "+e.name, kills[e.name], scaled(8, 0))
+			atLeast(t, "kills at "+e.name, kills[e.name], scaled(8, 0)/len(systems()))
 		}
 	})
 }

@@ -18,7 +18,7 @@ import (
 const stoppedTTL = 1500 * time.Millisecond
 
 // stops are the moments at which a relay is stopped.
-func stops(random *rand.Rand) []ambush {
+func stops(random *rand.Rand, system string) []ambush {
 	nth := func() int { return 1 + random.IntN(3) }
 	list := []ambush{
 		{At: "before", Nth: nth()},
@@ -30,6 +30,10 @@ func stops(random *rand.Rand) []ambush {
 	}
 	for i := range list {
 		list[i].Act = "stop"
+		if system == onKafka && (list[i].At == "bytes" || list[i].At == "answer") { // its clients connect to where its servers say they are
+			list[i].At = "time"
+			list[i].After = time.Duration(random.IntN(3000)) * time.Microsecond
+		}
 	}
 	return list
 }
@@ -58,8 +62,8 @@ func TestG05_OrderThroughAStoppedRelay(t *testing.T) {
 // orderThroughStops stops relays in worlds of their own.
 func orderThroughStops(t *testing.T, k kind, system string) {
 	worlds, rounds, host := 5, scaled(10, 2), "served"
-	if system == onRabbit {
-		worlds, rounds, host = 3, 6, onRabbit
+	if system != onNATS {
+		worlds, rounds, host = 3, 6, system
 	}
 	seed := rand.Uint64()
 	o := &outcome{at: map[string]int{}, refused: map[string]int{}, acked: map[string]int{}}
@@ -69,7 +73,7 @@ func orderThroughStops(t *testing.T, k kind, system string) {
 				t.Parallel()
 				r := newRelayed(t, k, host, seed, uint64(i))
 				for done := 0; done < rounds; {
-					for _, a := range stops(r.random) {
+					for _, a := range stops(r.random, system) {
 						ttl := stoppedTTL
 						if done == 0 {
 							ttl = 0 // as long as ever
@@ -91,8 +95,10 @@ func orderThroughStops(t *testing.T, k kind, system string) {
 	if o.refused["before"] != o.at["before"] {
 		t.Errorf("%d relays were stopped before publishing, and %d batches of theirs were refused", o.at["before"], o.refused["before"])
 	}
-	atLeast(t, "batches interrupted in the middle and refused", o.refused["bytes"], scaled(5, 0))
-	atLeast(t, "relays stopped behind their batch", o.acked["after"]+o.acked["answer"], scaled(5, 0))
+	if system == onNATS {
+		atLeast(t, "batches interrupted in the middle and refused", o.refused["bytes"], scaled(5, 0))
+	}
+	atLeast(t, "relays stopped behind their batch", o.acked["after"]+o.acked["answer"], scaled(5, 0)/len(systems()))
 }
 
 // stopOne is one round.

@@ -119,11 +119,14 @@ func (r *replacement) expectDiverged(t *testing.T, name string) {
 // whatever was emitted meanwhile. Not with a broker that cannot tell what it has.
 func TestG14_RelayStopsWhenTheLogWasRestored(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, k kind) {
+	eachSystem(t, func(t *testing.T, k kind, system string) {
+		if system == onRabbit {
+			return // it cannot tell what was published to it last
+		}
 		for name, more := range restores() {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				r := restored(t, k, onNATS, more, true)
+				r := restored(t, k, system, more, true)
 				r.publish(t, r.broker, "")
 				r.expectDiverged(t, pulse.RelayName(destination))
 				if n := len(stranger(t, r.broker)); n != published {

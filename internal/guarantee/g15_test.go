@@ -21,9 +21,12 @@ import (
 
 const mib = 1 << 20
 
+// backlog is how many events wait, and how large each is.
+type backlog struct{ events, size int }
+
 // backlogs are sorts of work that waits: many small events, or fewer large ones.
-func backlogs() map[string]struct{ events, size int } {
-	return map[string]struct{ events, size int }{
+func backlogs() map[string]backlog {
+	return map[string]backlog{
 		"small": {scaled(60_000, 20_000), 100},
 		"large": {200, 500 << 10},
 	}

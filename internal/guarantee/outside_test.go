@@ -37,6 +37,7 @@ type outside interface {
 const (
 	onNATS   = "nats"
 	onRabbit = "rabbitmq"
+	onKafka  = "kafka"
 )
 
 // withRabbit makes the promises about brokers be proved with RabbitMQ too, which takes long.
@@ -45,9 +46,9 @@ const withRabbit = "PULSE_GUARANTEE_RABBITMQ"
 // systems are the brokers that tests are run with.
 func systems() []string {
 	if os.Getenv(withRabbit) == "" {
-		return []string{onNATS}
+		return []string{onNATS, onKafka}
 	}
-	return []string{onNATS, onRabbit}
+	return []string{onNATS, onKafka, onRabbit}
 }
 
 // eachSystem runs a test for every store and broker.
@@ -65,8 +66,11 @@ func eachSystem(t *testing.T, fn func(t *testing.T, k kind, system string)) {
 // newOutside is a broker of a sort, without messages.
 func newOutside(t testing.TB, system string) outside {
 	t.Helper()
-	if system == onRabbit {
+	switch system {
+	case onRabbit:
 		return newRabbit(t)
+	case onKafka:
+		return newKafka(t)
 	}
 	return newBroker(t, t.TempDir())
 }
@@ -88,6 +92,9 @@ func dialAddress(ctx context.Context, address string) (outside, error) {
 	if exchange, url, ok := strings.Cut(address, rabbitMark); ok {
 		b, err := rabbitbroker.Connect(ctx, url, &rabbitbroker.Options{Exchange: exchange, Log: log})
 		return rabbitOutside{b, exchange, url}, err
+	}
+	if servers, ok := strings.CutPrefix(address, kafkaScheme); ok {
+		return dialKafka(ctx, servers, log)
 	}
 	b, err := natsbroker.Connect(ctx, address, &natsbroker.Options{Auth: natsbroker.Auth{Token: brokerToken}, Log: log})
 	return natsOutside{b}, err
@@ -116,23 +123,27 @@ type rabbitOutside struct {
 
 func newRabbit(t testing.TB) outside {
 	t.Helper()
-	url, exchange := rabbits.Server(t).URL(), rabbits.Name()
-	b, err := rabbitbroker.Connect(t.Context(), url, &rabbitbroker.Options{Exchange: exchange, Log: quiet(t)})
+	b, err := rabbitAt(t, rabbits.Server(t).URL(), rabbits.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b
+}
+
+// rabbitAt makes an exchange at a server.
+func rabbitAt(t testing.TB, url, exchange string) (outside, error) {
+	b, err := rabbitbroker.Connect(t.Context(), url, &rabbitbroker.Options{Exchange: exchange, Log: quiet(t)})
+	if err != nil {
+		return nil, err
+	}
 	t.Cleanup(func() { _ = b.Close() })
 	r := rabbitOutside{b, exchange, url}
-	err = r.client(func(ch *amqp.Channel) error {
+	return r, r.client(func(ch *amqp.Channel) error {
 		if _, err := ch.QueueDeclare(r.queue(), true, false, false, false, amqp.Table{"x-queue-type": "quorum"}); err != nil {
 			return err
 		}
 		return ch.QueueBind(r.queue(), "#", exchange, false, nil)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
 }
 
 func (b rabbitOutside) Publisher() pulse.Publisher { return b.Broker.Publisher() }

@@ -149,7 +149,7 @@ func (p *trapped) tell(results []pulse.Result) {
 		switch {
 		case r.Outcome == pulse.Acked:
 			acked++
-		case r.Err != nil && strings.Contains(r.Err.Error(), "another writer"):
+		case r.Err != nil && (strings.Contains(r.Err.Error(), "another writer") || strings.Contains(r.Err.Error(), "another publisher")):
 			refused++
 		case r.Err != nil:
 			other = r.Err.Error()
