@@ -27,17 +27,15 @@ const (
 // values are string, bool or int64. It returns the content type of the message, whose body is env.Data, of which is only checked that
 // there is some. The errors are those of AppendHeaders; props is as it was then.
 func SetProperties(props map[string]any, env *pulse.Envelope) (contentType string, err error) {
-	const usual = 640
-	var room [20]Header
-	w := headerWriter{list: room[:0], buf: make([]byte, 0, usual), plain: true}
+	w := newHeaderWriter(true)
+	defer writers.Put(w)
 	if err := w.write(env); err != nil {
 		return "", err
 	}
 	values, start, typed := string(w.buf), 0, ""
-	for i := range w.list {
-		end := w.end(i)
-		name, value := w.list[i].Name, values[start:end]
-		start = end
+	for i, name := range w.names {
+		value := values[start:w.ends[i]]
+		start = w.ends[i]
 		switch name {
 		case headerContentType:
 			contentType = value

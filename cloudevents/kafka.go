@@ -1,6 +1,7 @@
 package cloudevents
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/edupulse-live/pulse"
@@ -25,16 +26,15 @@ const (
 // of the record is env.Data and its key env.Key, which the header ce_subject has too. All values share one allocation. Errors
 // are those of AppendHeaders.
 func AppendRecordHeaders(dst []RecordHeader, env *pulse.Envelope) ([]RecordHeader, error) {
-	const usual, most = 768, 32
-	var list [most]Header
-	w := headerWriter{list: list[:0], buf: make([]byte, 0, usual), plain: true}
+	w := newHeaderWriter(true)
+	defer writers.Put(w)
 	if err := w.write(env); err != nil {
 		return dst, err
 	}
-	start := 0
-	for i := range w.list {
-		end := w.end(i)
-		dst = append(dst, RecordHeader{recordName(w.list[i].Name), w.buf[start:end:end]})
+	values, start := bytes.Clone(w.buf), 0
+	for i, name := range w.names {
+		end := w.ends[i]
+		dst = append(dst, RecordHeader{recordName(name), values[start:end:end]})
 		start = end
 	}
 	return dst, nil

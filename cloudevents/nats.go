@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/edupulse-live/pulse"
@@ -31,28 +32,35 @@ const attrTyped = "cetyped"
 // has neither. The body is env.Data, of which is only checked that there is some: that it is JSON the log has seen to. With an error,
 // an ErrInvalid when an attribute is missing or cannot be written, it returns dst as it was.
 func AppendHeaders(dst []Header, env *pulse.Envelope) ([]Header, error) {
-	const usual = 768
-	w := headerWriter{list: dst, first: len(dst), buf: make([]byte, 0, usual)}
+	w := newHeaderWriter(false)
+	defer writers.Put(w)
 	if err := w.write(env); err != nil {
 		return dst, err
 	}
 	values, start := string(w.buf), 0
-	for i := range w.list[w.first:] {
-		end := w.end(i)
-		w.list[w.first+i].Value, start = values[start:end], end
+	for i, name := range w.names {
+		dst = append(dst, Header{name, values[start:w.ends[i]]})
+		start = w.ends[i]
 	}
-	return w.list, nil
+	return dst, nil
 }
 
 // headerWriter writes all values one behind the other, so that they need one allocation.
 type headerWriter struct {
-	list  []Header
-	first int // headers there before
+	names []string
 	buf   []byte
-	ends  [32]int // where the values end in buf
-	more  []int   // as ends, of further ones
-	plain bool    // values stand as they are, not percent-encoded
+	ends  []int // where the value of each name ends in buf
+	plain bool  // values stand as they are, not percent-encoded
 	err   error
+}
+
+// writers are used again and again: what they wrote is copied.
+var writers = sync.Pool{New: func() any { return new(headerWriter) }}
+
+func newHeaderWriter(plain bool) *headerWriter {
+	w, _ := writers.Get().(*headerWriter)
+	*w = headerWriter{names: w.names[:0], buf: w.buf[:0], ends: w.ends[:0], plain: plain}
+	return w
 }
 
 func (w *headerWriter) write(env *pulse.Envelope) error {
@@ -102,19 +110,7 @@ func (w *headerWriter) fail(err error) {
 
 // add adds the header whose value was appended to buf.
 func (w *headerWriter) add(name string) {
-	if n := len(w.list) - w.first; n < len(w.ends) {
-		w.ends[n] = len(w.buf)
-	} else {
-		w.more = append(w.more, len(w.buf))
-	}
-	w.list = append(w.list, Header{Name: name})
-}
-
-func (w *headerWriter) end(i int) int {
-	if i < len(w.ends) {
-		return w.ends[i]
-	}
-	return w.more[i-len(w.ends)]
+	w.names, w.ends = append(w.names, name), append(w.ends, len(w.buf))
 }
 
 // ascii adds what needs no encoding.
