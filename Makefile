@@ -26,8 +26,9 @@ fuzz: ## each fuzz target for FUZZTIME: executions (20000x) or a time (1m)
 stress: ## PostgreSQL and RabbitMQ at length: 200,000 events sequenced, twice, 5 million stored, the promises through kills
 	@scripts/test.sh stress
 
-bench: build ## measure this machine, as for README.md; with PostgreSQL installed also next to others, see BENCH
+bench: build ## measure this machine and each broker, as for README.md; with PostgreSQL installed also next to others, see BENCH
 	bin/pulse bench
+	cd integration && go run ./brokers
 	@if command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then \
 		cd integration && go run ./rivals $(BENCH); \
 	else echo "PostgreSQL is not installed: nothing was measured with it"; fi

@@ -66,17 +66,7 @@ type line struct {
 func newLine(t *testing.T) *line {
 	t.Helper()
 	zerolog.SetGlobalLevel(zerolog.Disabled)
-	l := &line{counts: map[string]int{}, done: make(chan struct{})}
-	var err error
-	l.server, err = server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.server.Start()
-	t.Cleanup(func() { l.server.Shutdown(); l.server.WaitForShutdown() })
-	if !l.server.ReadyForConnections(time.Minute) {
-		t.Fatal("the server does not start")
-	}
+	l := &line{counts: map[string]int{}, done: make(chan struct{}), server: newNATS(t)}
 	l.through(t, l.server.Addr().String())
 	l.stored = l.inStream
 	b, err := natsbroker.Connect(t.Context(), "nats://"+l.proxy.Listen, &natsbroker.Options{Log: slog.New(slog.NewTextHandler(&l.tally, nil))})
@@ -86,6 +76,21 @@ func newLine(t *testing.T) *line {
 	t.Cleanup(func() { b.Close() })
 	l.join(t, b.Publisher(), b.Source())
 	return l
+}
+
+// newNATS starts a server with JetStream.
+func newNATS(t *testing.T) *server.Server {
+	t.Helper()
+	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Start()
+	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+	if !srv.ReadyForConnections(time.Minute) {
+		t.Fatal("the server does not start")
+	}
+	return srv
 }
 
 // through makes the network in front of a server.

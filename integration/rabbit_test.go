@@ -34,23 +34,8 @@ func newRabbitLine(t *testing.T) *line {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.Close() })
-	conn, err := amqp.Dial(srv.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	ch, err := conn.Channel()
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, err := ch.QueueDeclare(exchange+".foreign", true, false, false, false, amqp.Table{"x-queue-type": "quorum"})
-	if err == nil {
-		err = ch.QueueBind(q.Name, "lesson.#", exchange, false, nil)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.stored = func(t *testing.T) int { return l.inQueue(t, ch, q.Name) }
+	ch, queue := foreignQueue(t, srv, exchange)
+	l.stored = func(t *testing.T) int { return l.inQueue(t, ch, queue) }
 	l.join(t, b.Publisher(), b.Source())
 	return l
 }

@@ -1,5 +1,5 @@
 // Package rabbittest gives tests a RabbitMQ server: one that the tests of a package share, each with names of its own there, or one of
-// their own that they may stop. Only tests import it.
+// their own that they may stop. Only tests import it, and the command that measures brokers in integration.
 package rabbittest
 
 import (
