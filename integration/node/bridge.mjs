@@ -2,10 +2,12 @@
 //
 //   POST /read    an event as any sender sends it: answers with what the SDK reads of it
 //   POST /write   {url, mode, event}: the SDK writes the event and sends it there; answers with the status it got
+//   POST /kafka/read, /kafka/write   what kafka.mjs does
 //
 // An answer is {…} or {error}. The server ends with its standard input.
 import http from "node:http";
 import { CloudEvent, HTTP } from "cloudevents";
+import { readRecords, writeEvents } from "./kafka.mjs";
 
 const text = async (stream) => {
   const chunks = [];
@@ -29,10 +31,17 @@ const write = async (req) => {
   });
 };
 
+const routes = {
+  "/read": read,
+  "/write": write,
+  "/kafka/read": async (req) => readRecords(JSON.parse(await text(req))),
+  "/kafka/write": async (req) => writeEvents(JSON.parse(await text(req))),
+};
+
 const server = http.createServer(async (req, res) => {
   let answer;
   try {
-    answer = await (req.url === "/write" ? write : read)(req);
+    answer = await routes[req.url](req);
   } catch (err) {
     answer = { error: String(err) };
   }
