@@ -6,10 +6,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/brokertest"
@@ -134,4 +137,41 @@ func TestTakesLess(t *testing.T) {
 			t.Errorf("event %d is at position %d, want %d", i, m.Position, want.Position)
 		}
 	}
+}
+
+// What cannot be done in one transaction, as with a backlog over a slow line, is done in smaller ones: the publisher does not begin the same for ever.
+func TestTooMuchAtOnce(t *testing.T) {
+	t.Parallel()
+	const most = 400_000 // bytes of a transaction that the cluster does in time
+	c := cluster(t)
+	size := 0 // of the transaction; of the cluster's goroutine
+	slow := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.PolicyViolation, Count: -1, When: func(r kmsg.Request) bool {
+		for _, topic := range r.(*kmsg.ProduceRequest).Topics {
+			for _, p := range topic.Partitions {
+				size += len(p.Records)
+			}
+		}
+		return size > most
+	}})
+	defer c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID, kmsg.EndTxn}, Observe: true, Count: -1, When: func(kmsg.Request) bool {
+		size = 0
+		return true
+	}}).Remove()
+	b := connect(t, addresses(c), kafkabroker.Options{})
+	p, f := publisher(t, b), open(t, b, pulse.FeedConfig{})
+	var envs []pulse.Envelope
+	for i := range 1000 {
+		envs = append(envs, sized(pulse.Position(i+1), 2000))
+	}
+	publishUntil(t, p, envs)
+	if slow.Hits() == 0 {
+		t.Error("nothing was too much")
+	}
+	slow.Remove()
+	for i, m := range take(t, f, len(envs)) {
+		if m.ID != envs[i].ID {
+			t.Fatalf("event %d is at position %d", i, m.Position)
+		}
+	}
+	nothing(t, f, 200*time.Millisecond)
 }
