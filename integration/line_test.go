@@ -130,17 +130,17 @@ func (l *line) hurt(t *testing.T, kind, stream, attributes string) (heal func())
 	}
 }
 
-// emit emits the next n changes of each of eight lessons.
+// emit emits the next n changes of each of eight lessons, at once.
 func (l *line) emit(t *testing.T, n int) {
+	var evs []pulse.Event
 	for range n {
-		var evs []pulse.Event
 		for _, lesson := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
 			evs = append(evs, change{lesson, l.counts[lesson], strings.Repeat("x", 400)})
 			l.counts[lesson]++
 		}
-		if _, err := l.EmitAll(context.WithoutCancel(t.Context()), evs); err != nil {
-			t.Errorf("emit: %v", err)
-		}
+	}
+	if _, err := l.EmitAll(context.WithoutCancel(t.Context()), evs); err != nil {
+		t.Errorf("emit: %v", err)
 	}
 }
 
