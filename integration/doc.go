@@ -1,4 +1,4 @@
 // Package integration tests Pulse against the software of others that its users meet, which is too heavy for the released module: the
-// CloudEvents SDKs for Go and JavaScript, clients of Kafka, and the bad networks that toxiproxy makes, before each of the brokers. The
-// command rivals measures Pulse next to others. Nothing imports it, and it is never released.
+// CloudEvents SDKs for Go and JavaScript, clients of Kafka and RabbitMQ in other languages, and the bad networks that toxiproxy makes,
+// before each of the brokers. The command rivals measures Pulse next to others. Nothing imports it, and it is never released.
 package integration

@@ -1,14 +1,10 @@
 package integration_test
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -51,36 +47,11 @@ type record struct {
 // theEnd is the value of the record up to which KafkaJS reads.
 const theEnd = "the end"
 
-// ask has the bridge do something with a topic.
-func ask(t *testing.T, bridge, path string, question map[string]any, answer any) {
-	t.Helper()
-	question["topic"] = kafkabroker.DefaultTopic
-	body, err := json.Marshal(question)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, bridge+path, bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var said json.RawMessage
-	post(t, r, &said)
-	var problem struct{ Error string }
-	if err := json.Unmarshal(said, &problem); err != nil || problem.Error != "" {
-		t.Fatalf("%s: %v %s", path, err, problem.Error)
-	}
-	if err := json.Unmarshal(said, answer); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // readWithKafkaJS reads the topic from its beginning up to theEnd.
 func readWithKafkaJS(t *testing.T, bridge, server string, uncommitted bool) []record {
 	t.Helper()
 	var answer struct{ Records []record }
-	ask(t, bridge, "/kafka/read", map[string]any{"server": server, "group": uuid.NewString(), "last": theEnd, "uncommitted": uncommitted}, &answer)
+	ask(t, bridge, "/kafka/read", map[string]any{"server": server, "topic": kafkabroker.DefaultTopic, "group": uuid.NewString(), "last": theEnd, "uncommitted": uncommitted}, &answer)
 	return answer.Records
 }
 
@@ -206,7 +177,7 @@ func TestKafkaJSWrites(t *testing.T) {
 	want[0].Extensions, want[1].Extensions = []byte(`{"rate":"3"}`), []byte(`{"rate":3}`)
 	want[2].OccurredAt, want[2].Data, want[2].Extensions = time.Time{}, json.RawMessage("[ 1 ]"), []byte(`{"other":"kept"}`)
 	want[3].OccurredAt, want[3].Data, want[3].Key = time.Time{}, json.RawMessage("null"), ""
-	ask(t, bridge, "/kafka/write", map[string]any{"server": server, "messages": []map[string]any{
+	ask(t, bridge, "/kafka/write", map[string]any{"server": server, "topic": kafkabroker.DefaultTopic, "messages": []map[string]any{
 		{"mode": "binary", "event": event(map[string]any{"id": ids[0], "rate": "3"})},
 		{"mode": "structured", "event": event(map[string]any{"id": ids[1], "rate": 3})},
 		{"key": "lesson-7 ż", "value": "[ 1 ]", "headers": headers(ids[2], map[string]string{"ce_other": "kept", "other": "ignored"})},
@@ -217,19 +188,5 @@ func TestKafkaJSWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	var got []pulse.Message
-	for len(got) < len(want) {
-		msgs, err := f.Fetch(ctx, len(want))
-		if err != nil {
-			t.Fatalf("after %d: %v", len(got), err)
-		}
-		got = append(got, msgs...)
-	}
-	for i := range want {
-		if !reflect.DeepEqual(got[i].Envelope, want[i]) {
-			t.Errorf("\ncame %+v %s\nwant %+v %s", got[i].Envelope, got[i].Extensions, want[i], want[i].Extensions)
-		}
-	}
+	sameFrom(t, f, want)
 }

@@ -2,11 +2,12 @@
 //
 //   POST /read    an event as any sender sends it: answers with what the SDK reads of it
 //   POST /write   {url, mode, event}: the SDK writes the event and sends it there; answers with the status it got
-//   POST /kafka/read, /kafka/write   what kafka.mjs does
+//   POST /kafka/…, /amqp/…   what kafka.mjs and amqp.mjs do with the object that is sent
 //
 // An answer is {…} or {error}. The server ends with its standard input.
 import http from "node:http";
 import { CloudEvent, HTTP } from "cloudevents";
+import { bindQueue, readMessages, writeMessages } from "./amqp.mjs";
 import { readRecords, writeEvents } from "./kafka.mjs";
 
 const text = async (stream) => {
@@ -31,11 +32,16 @@ const write = async (req) => {
   });
 };
 
+const asked = (work) => async (req) => work(JSON.parse(await text(req)));
+
 const routes = {
   "/read": read,
   "/write": write,
-  "/kafka/read": async (req) => readRecords(JSON.parse(await text(req))),
-  "/kafka/write": async (req) => writeEvents(JSON.parse(await text(req))),
+  "/kafka/read": asked(readRecords),
+  "/kafka/write": asked(writeEvents),
+  "/amqp/bind": asked(bindQueue),
+  "/amqp/read": asked(readMessages),
+  "/amqp/write": asked(writeMessages),
 };
 
 const server = http.createServer(async (req, res) => {
