@@ -131,7 +131,23 @@ func (s *session) next() (chan<- []*item, []*item) {
 			n++
 		}
 	}
+	if s.gathers(n) {
+		return nil, nil
+	}
 	return s.work, s.ready[:n]
+}
+
+// gathers reports whether a relay that is behind waits a moment for a batch of n to grow: a large one costs its destination little more than
+// a small one.
+func (s *session) gathers(n int) bool {
+	if s.sub.publisher == nil || n >= s.sub.maxBatch()/2 || s.bus.head.now()-s.reached < pageLimit || s.wanted() == nil {
+		s.gathered = time.Time{}
+		return false
+	}
+	if s.gathered.IsZero() {
+		s.gathered = time.Now().Add(gatherWait)
+	}
+	return time.Now().Before(s.gathered)
 }
 
 // nextCareful is next after an unclean stop: one delivery at a time, and none before its attempt is written.
@@ -154,6 +170,7 @@ func (s *session) nextCareful() (chan<- []*item, []*item) {
 
 // handedOut notes what a worker has taken.
 func (s *session) handedOut(items []*item) {
+	s.gathered = time.Time{}
 	s.ready = s.ready[len(items):]
 	s.busy++
 	for _, it := range items {

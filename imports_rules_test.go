@@ -119,7 +119,7 @@ var immutable = []string{
 }
 
 // checkVars refuses package variables that can change. Allowed are assertions (_), embedded files, the values of the
-// functions above, and unexported tables that nothing in the package writes to.
+// functions above, unexported pools, from which nobody can tell what they get, and unexported tables that nothing in the package writes to.
 func (s *source) checkVars(d *ast.GenDecl, complain complainer) {
 	for _, spec := range d.Specs {
 		v := spec.(*ast.ValueSpec)
@@ -132,6 +132,7 @@ func (s *source) checkVars(d *ast.GenDecl, complain complainer) {
 			case len(v.Values) != len(v.Names):
 				complain(name, "package variable %s has no value of its own: it is there to be changed", name)
 			case isCall(v.Values[i], immutable):
+			case isPool(v.Values[i]) && !name.IsExported():
 			case !isTable(v.Values[i]):
 				complain(name, "package variable %s can change: make it a constant, a function or a field", name)
 			case name.IsExported():
@@ -158,6 +159,11 @@ func selector(e ast.Expr) string {
 func isCall(e ast.Expr, functions []string) bool {
 	call, ok := e.(*ast.CallExpr)
 	return ok && slices.Contains(functions, selector(call.Fun))
+}
+
+func isPool(e ast.Expr) bool {
+	literal, ok := e.(*ast.CompositeLit)
+	return ok && selector(literal.Type) == "sync.Pool"
 }
 
 // isTable reports whether e is a literal of a type that has no methods of another package, or a []byte("…").

@@ -197,6 +197,8 @@ func TestImportsRules(t *testing.T) {
 		"number":               {".", pkg + `var limit = 5`, "can change"},
 		"function":             {".", pkg + `var now = time.Now`, "can change"},
 		"another's struct":     {".", pkg + `var mu = sync.Mutex{}`, "can change"},
+		"a pool":               {".", pkg + `var rooms = sync.Pool{New: func() any { return new(T) }}`, ""},
+		"exported pool":        {".", pkg + `var Rooms = sync.Pool{}`, "can change"},
 		"pointer":              {".", pkg + `var cache = &T{}`, "can change"},
 		"made map":             {".", pkg + `var cache = make(map[string]int)`, "can change"},
 	} {

@@ -15,6 +15,8 @@ const (
 	saveEvery = 50 * time.Millisecond  // how long a moved cursor may stay unsaved
 	hungGrace = 100 * time.Millisecond // what a handler gets to return after its timeout
 	turnWait  = 20 * time.Millisecond  // between two looks at whether it is a suspect's turn
+
+	gatherWait = 10 * time.Millisecond // how long a relay that is behind waits for a batch to grow
 )
 
 // session is one active instance of a subscription: it reads the log, hands deliveries to its workers and keeps the
@@ -23,20 +25,21 @@ type session struct {
 	*runner
 	lease Lease
 
-	window  int // see the constant
-	epoch   int // of the log
-	cursor  Cursor
-	unacked unacked
-	rows    map[Position]*item    // deliveries with a row, except dead ones that hold up nobody
-	passed  map[Position]struct{} // positions after the cursor that need no handling any more
-	lanes   map[string]*lane      // ordered subscriptions only
-	held    map[*lane]struct{}    // to be advanced after the batch under way
-	ready   []*item               // to be handed to a worker
-	due     dueHeap               // rows waiting for their time
-	running map[*item]struct{}    // handed to a worker
-	busy    int                   // workers that have something
-	careful careful               // after an unclean stop
-	suspect *item                 // whose turn it is, of the suspects of all subscriptions; nil: none of this one's
+	window   int // see the constant
+	epoch    int // of the log
+	cursor   Cursor
+	unacked  unacked
+	rows     map[Position]*item    // deliveries with a row, except dead ones that hold up nobody
+	passed   map[Position]struct{} // positions after the cursor that need no handling any more
+	lanes    map[string]*lane      // ordered subscriptions only
+	held     map[*lane]struct{}    // to be advanced after the batch under way
+	ready    []*item               // to be handed to a worker
+	due      dueHeap               // rows waiting for their time
+	running  map[*item]struct{}    // handed to a worker
+	busy     int                   // workers that have something
+	careful  careful               // after an unclean stop
+	gathered time.Time             // when a relay waits no longer for its batch to grow; zero: it does not wait
+	suspect  *item                 // whose turn it is, of the suspects of all subscriptions; nil: none of this one's
 
 	dirty      map[Position]struct{} // rows changed since the last save
 	recording  []*item               // get ready once their row is saved
@@ -229,6 +232,9 @@ func (s *session) nextWake() time.Duration {
 	wake := time.Hour
 	if len(s.due) > 0 && s.mayRecord() {
 		wake = min(wake, time.Until(s.due[0].row.Due))
+	}
+	if !s.gathered.IsZero() {
+		wake = min(wake, time.Until(s.gathered))
 	}
 	if !s.saveDue.IsZero() && !s.saving {
 		wake = min(wake, time.Until(s.saveDue))

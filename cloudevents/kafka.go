@@ -80,26 +80,43 @@ func recordName(name string) string {
 // RecordReader is the inverse of AppendRecordHeaders: it reads an event, first the headers of a record, one by one in any order, then its
 // key and value. A record whose content-type is that of the JSON format is read in structured mode, where the value is all that counts.
 // It may be used for one event after another; the zero value is ready.
-type RecordReader struct{ h HeaderReader }
+type RecordReader struct {
+	h       HeaderReader
+	content [2]string // the datacontenttype, as the headers content-type and ce_datacontenttype have it; "" without
+}
 
 // Set takes in one header and keeps nothing of value. Headers that are no attributes of the event are ignored. What is wrong with one
 // Envelope says.
 func (r *RecordReader) Set(key string, value []byte) {
 	attr, ours := strings.CutPrefix(key, recordPrefix)
-	switch {
-	case ours:
-		if r.h.err == nil {
-			r.h.err = r.h.set(strings.ToLower(attr), string(value), false)
-		}
-	case strings.EqualFold(key, headerContentType):
-		r.h.Set(key, string(value))
+	plain := strings.EqualFold(key, headerContentType)
+	if !ours && !plain {
+		return
 	}
+	text := string(value)
+	switch {
+	case plain:
+		if !r.again(0, text) {
+			r.h.Set(key, text)
+		}
+	case strings.EqualFold(attr, attrDataContentType) && r.again(1, text):
+	case r.h.err == nil:
+		r.h.err = r.h.set(strings.ToLower(attr), text, false)
+	}
+}
+
+// again notes what one of the two headers says of the content type, and tells whether the other one said the same: the binding has content-type alone
+// (Kafka binding 1.0.2, 3.2.1), the SDK for JavaScript sends both.
+func (r *RecordReader) again(header int, text string) bool {
+	r.content[header] = text
+	return text != "" && r.content[1-header] == text
 }
 
 // Envelope returns the event with the headers that were set, and a key and a value of which it keeps the value. A key stands for the subject
 // where there is none. A value without bytes is the payload null. The errors are those of Unmarshal. The reader is ready for the next event.
 func (r *RecordReader) Envelope(key, value []byte) (pulse.Envelope, error) {
 	structured := r.h.structured
+	r.content = [2]string{}
 	if len(key) > 0 && !structured && r.h.err == nil && r.h.r.seen&knownBit([]byte(attrSubject)) == 0 {
 		r.h.err = r.h.set(attrSubject, string(key), false)
 	}

@@ -114,6 +114,7 @@ func TestRecordReaderTakesEventsOfOthers(t *testing.T) {
 		"other headers": {leastRecord("ce-x", "1", "traceparent", "x"), "", "", func(*pulse.Envelope) {}},
 		"percent":       {leastRecord("ce_subject", "100%"), "", "", func(e *pulse.Envelope) { e.Key = "100%" }},
 		"key alone":     {leastRecord(), "k", "", func(e *pulse.Envelope) { e.Key = "k" }},
+		"content twice": {leastRecord("content-type", "application/json", "ce_datacontenttype", "application/json"), "", "", func(*pulse.Envelope) {}},
 		"another key":   {leastRecord("ce_subject", "s", "ce_partitionkey", "k"), "k", "", func(e *pulse.Envelope) { e.Key, e.Extensions = "s", []byte(`{"partitionkey":"k"}`) }},
 		"structured":    {[]RecordHeader{{"content-type", []byte(ContentType + "; charset=utf-8")}, {"ce_id", []byte("x")}}, "k", string(structured), func(*pulse.Envelope) {}},
 	} {
@@ -136,6 +137,8 @@ func TestRecordReaderRefusesAndGoesOn(t *testing.T) {
 		"not UTF-8":    leastRecord("ce_subject", "\xff"),
 		"position":     leastRecord("ce_position", "01"),
 		"content type": leastRecord("content-type", "text/plain"),
+		"two contents": leastRecord("content-type", "application/json", "ce_datacontenttype", "application/problem+json"),
+		"one is text":  leastRecord("content-type", "text/plain", "ce_datacontenttype", "text/plain"),
 	} {
 		for _, h := range headers {
 			r.Set(h.Key, h.Value)

@@ -3,16 +3,12 @@ package integration_test
 import (
 	"bytes"
 	"encoding/json"
-	"log/slog"
 	"os/exec"
 	"strings"
 	"testing"
 
-	"github.com/twmb/franz-go/pkg/kfake"
-
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/brokertest"
-	"github.com/edupulse-live/pulse/kafkabroker"
 )
 
 // kcat, which is librdkafka, reads what Pulse publishes, and Pulse reads what it writes.
@@ -21,17 +17,7 @@ func TestKcat(t *testing.T) {
 	if err != nil {
 		t.Skip("kcat is missing: run scripts/setup.sh")
 	}
-	c, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	address := c.ListenAddrs()[0]
-	b, err := kafkabroker.Connect(t.Context(), address, &kafkabroker.Options{Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
+	address, b := kafka(t)
 	env := brokertest.Envelope(1, func(e *pulse.Envelope) { e.Key = "żółw 100%" })
 	if r := b.Publisher().PublishBatch(t.Context(), []pulse.Envelope{env}); r[0].Outcome != pulse.Acked {
 		t.Fatalf("%+v", r)

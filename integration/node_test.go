@@ -3,6 +3,7 @@ package integration_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -87,6 +88,30 @@ func post(t *testing.T, r *http.Request, answer any) {
 	d := json.NewDecoder(res.Body)
 	d.UseNumber()
 	if err := d.Decode(answer); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ask has the bridge do something, and decodes what it answers.
+func ask(t *testing.T, bridge, path string, question any, answer any) {
+	t.Helper()
+	body, err := json.Marshal(question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, bridge+path, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said json.RawMessage
+	post(t, r, &said)
+	var problem struct{ Error string }
+	if err := json.Unmarshal(said, &problem); err != nil || problem.Error != "" {
+		t.Fatalf("%s: %v %s", path, err, problem.Error)
+	}
+	if err := json.Unmarshal(said, answer); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -91,8 +90,7 @@ func (p *place) arrived(phase int) []time.Duration {
 func inNATS(t *testing.T) *place {
 	t.Helper()
 	p, srv := newPlace("nats", "lesson.>"), newNATS(t)
-	p.through(t, srv.Addr().String())
-	b, err := natsbroker.Connect(t.Context(), "nats://"+p.proxy.Listen, &natsbroker.Options{Log: slog.New(slog.DiscardHandler)})
+	b, err := natsbroker.Connect(t.Context(), "nats://"+p.through(t, srv.Addr().String()), &natsbroker.Options{Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,9 +121,8 @@ func inNATS(t *testing.T) *place {
 func inRabbit(t *testing.T) *place {
 	t.Helper()
 	p, srv, exchange := newPlace("rabbit", "lesson.*"), rabbits.Server(t), rabbits.Name()
-	p.through(t, srv.Address())
-	url := srv.URLFor(rabbittest.User, rabbittest.Password, p.proxy.Listen, "/")
-	b, err := rabbitbroker.Connect(t.Context(), url, &rabbitbroker.Options{Exchange: exchange, Log: slog.New(slog.DiscardHandler)})
+	url := srv.URLFor(rabbittest.User, rabbittest.Password, p.through(t, srv.Address()), "/")
+	b, err := rabbitbroker.Connect(t.Context(), url, &rabbitbroker.Options{Exchange: exchange, Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +174,7 @@ func inKafka(t *testing.T) (p *place, restrict func(maxBytes string)) {
 	}
 	t.Cleanup(cluster.Close)
 	address := cluster.ListenAddrs()[0]
-	b, err := kafkabroker.Connect(t.Context(), address, &kafkabroker.Options{Log: slog.New(slog.DiscardHandler)})
+	b, err := kafkabroker.Connect(t.Context(), address, &kafkabroker.Options{Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}

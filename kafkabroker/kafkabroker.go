@@ -6,8 +6,9 @@
 //
 // # What holds
 //
-//   - The events of one call of PublishBatch are one transaction: all partitions get theirs, or none does. So whatever a reader of
-//     committed records finds, everything before it is there too, with any number of partitions.
+//   - The events of one call of PublishBatch are one transaction, or several one after another when they are large for the line to
+//     the cluster: all partitions get theirs, or none does. So whatever a reader of committed records finds, everything before it is there
+//     too, with any number of partitions.
 //   - A transactional id, named as the topic, makes sure that there is one writer. A publisher that begins ends the transaction of the one
 //     before it, which then fails: its events arrive whole or not at all, and never late.
 //   - Records are acknowledged by all replicas in sync. Last tells when a cluster lost some nevertheless, also when only one partition did.

@@ -14,8 +14,12 @@ import (
 )
 
 const (
-	maxCall = 4000    // events of one call at most, which are one transaction
+	maxCall = 4000    // events of one call at most
 	spare   = 8 << 10 // what names of headers and the record itself may add to Envelope.Size
+
+	firstRoom = 1 << 20  // bytes of a transaction, before it is known what the line to the cluster takes
+	leastRoom = 64 << 10 // whatever failed
+	mostRoom  = 1 << 30
 
 	answerWait   = 15 * time.Second // how long one call may take when the caller has no deadline
 	deliveryWait = 5 * time.Second  // how long records are tried; then the error says why it failed
@@ -35,6 +39,7 @@ type Publisher struct {
 	turn   int64   // number of the last transaction
 
 	oneByOne bool // a record was refused, and it is not known which: each goes in a transaction of its own
+	room     int  // bytes of one transaction, unless it is a single event; see fit
 	batch    batch
 }
 
@@ -42,7 +47,7 @@ var _ pulse.Publisher = (*Publisher)(nil)
 
 // Publisher returns a publisher to the topic. Of several the one that begins last publishes, and the others fail: each begins again with its
 // next call.
-func (b *Broker) Publisher() *Publisher { return &Publisher{broker: b} }
+func (b *Broker) Publisher() *Publisher { return &Publisher{broker: b, room: firstRoom} }
 
 // Capabilities are constant: what the topic took when the Broker connected, less what headers may add.
 func (p *Publisher) Capabilities() pulse.Capabilities {
@@ -65,7 +70,8 @@ func (p *Publisher) Last(ctx context.Context) (last pulse.Cursor, ok bool, err e
 	return p.high, !p.blind, nil
 }
 
-// PublishBatch publishes envs as one transaction; see pulse.Publisher. An event that is too large or is no CloudEvent is Rejected.
+// PublishBatch publishes envs as one transaction, or as several one after another when they are large for the line to the cluster; see
+// pulse.Publisher. An event that is too large or is no CloudEvent is Rejected.
 func (p *Publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -77,15 +83,15 @@ func (p *Publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []p
 	defer cancel()
 	done, refused, err := 0, error(nil), p.ready(ctx)
 	for done < len(envs) && refused == nil && err == nil {
-		part := envs[done:]
-		if p.oneByOne {
-			part = part[:1]
-		}
+		part, size := p.part(envs[done:])
 		var n int
+		begun := time.Now()
 		n, refused, err = p.transact(ctx, part, results[done:])
 		done += n
-		if err != nil && refusal(err) {
+		if refusal(err) {
 			refused, err = p.narrow(ctx, len(part), err)
+		} else {
+			p.fit(size, time.Since(begun), err)
 		}
 	}
 	switch {
@@ -101,6 +107,29 @@ func (p *Publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []p
 		p.oneByOne = false
 	}
 	return results
+}
+
+// part returns the first of envs that go in one transaction, and how large they are.
+func (p *Publisher) part(envs []pulse.Envelope) (part []pulse.Envelope, size int) {
+	for i := range envs {
+		n := envs[i].Size()
+		if i > 0 && (p.oneByOne || size+n > p.room) {
+			return envs[:i], size
+		}
+		size += n
+	}
+	return envs, size
+}
+
+// fit makes room for twice as much after a transaction that filled it and was quick, and for half as much after one that was slow or failed: what
+// cannot be done in the time a call has would be begun for ever, and what failed is in the way when the last record is looked for.
+func (p *Publisher) fit(size int, took time.Duration, err error) {
+	switch {
+	case err != nil || took > deliveryWait:
+		p.room = max(min(size, p.room)/2, leastRoom)
+	case took < deliveryWait/4 && size > p.room/2:
+		p.room = min(2*p.room, mostRoom)
+	}
 }
 
 // refusal tells that the cluster will not take a record of the batch, however often it comes.

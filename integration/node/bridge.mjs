@@ -2,10 +2,13 @@
 //
 //   POST /read    an event as any sender sends it: answers with what the SDK reads of it
 //   POST /write   {url, mode, event}: the SDK writes the event and sends it there; answers with the status it got
+//   POST /kafka/…, /amqp/…   what kafka.mjs and amqp.mjs do with the object that is sent
 //
 // An answer is {…} or {error}. The server ends with its standard input.
 import http from "node:http";
 import { CloudEvent, HTTP } from "cloudevents";
+import { bindQueue, readMessages, writeMessages } from "./amqp.mjs";
+import { readRecords, writeEvents } from "./kafka.mjs";
 
 const text = async (stream) => {
   const chunks = [];
@@ -29,10 +32,22 @@ const write = async (req) => {
   });
 };
 
+const asked = (work) => async (req) => work(JSON.parse(await text(req)));
+
+const routes = {
+  "/read": read,
+  "/write": write,
+  "/kafka/read": asked(readRecords),
+  "/kafka/write": asked(writeEvents),
+  "/amqp/bind": asked(bindQueue),
+  "/amqp/read": asked(readMessages),
+  "/amqp/write": asked(writeMessages),
+};
+
 const server = http.createServer(async (req, res) => {
   let answer;
   try {
-    answer = await (req.url === "/write" ? write : read)(req);
+    answer = await routes[req.url](req);
   } catch (err) {
     answer = { error: String(err) };
   }

@@ -17,6 +17,9 @@ import (
 // would take a ninth of a command that most run without it.
 const BrokerKafka = "kafka"
 
+// errNoKafka is what a command says that was built without.
+var errNoKafka = errors.New("this pulse was built without Kafka: build it with the tag kafka, go build -tags kafka ./cmd/pulse, as make build does")
+
 // KafkaSpec is how to reach a Kafka cluster.
 type KafkaSpec struct {
 	User, Password string

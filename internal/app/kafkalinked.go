@@ -13,8 +13,6 @@ import (
 // kafkaLinked says that the command reaches Kafka.
 const kafkaLinked = true
 
-var errNoKafka error // never
-
 func validateKafkaTopic(v string) error { return kafkabroker.ValidateTopic(v) }
 
 // options are those of the adapter, and the servers.

@@ -4,14 +4,11 @@ package app
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 )
 
 // kafkaLinked says that the command reaches Kafka.
 const kafkaLinked = false
-
-var errNoKafka = errors.New("this pulse was built without Kafka: build it with the tag kafka, go build -tags kafka ./cmd/pulse, as make build does")
 
 func validateKafkaTopic(string) error { return nil }
 
