@@ -54,7 +54,7 @@ func timed(fn func()) time.Duration {
 
 // relayAll is how long it takes a relay to publish the log to a topic that is there.
 func relayAll(b *testing.B, store pulse.Store) time.Duration {
-	c, err := kfake.NewCluster(kfake.NumBrokers(1))
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.DataDir(b.TempDir()))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func encodeAll(b *testing.B, store pulse.Store, n int) {
 }
 
 func clientAll(b *testing.B, store pulse.Store, n int) {
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, topicName))
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, topicName), kfake.DataDir(b.TempDir()))
 	if err != nil {
 		b.Fatal(err)
 	}

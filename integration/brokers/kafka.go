@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,12 +21,15 @@ import (
 const inTransaction = 4000
 
 // kafka measures clusters in this process, each new, with a topic that has one partition.
-type kafka struct{ idempotent, transactions []float64 } // records in a second, of each round
+type kafka struct {
+	dir                      string    // of their files
+	idempotent, transactions []float64 // records in a second, of each round
+}
 
-func openKafka(_ context.Context, _ string, o *bench.Options) (*subject, error) {
-	k := &kafka{}
+func openKafka(_ context.Context, dir string, o *bench.Options) (*subject, error) {
+	k := &kafka{dir: dir}
 	var headers []cloudevents.RecordHeader
-	o.Broker = openCluster
+	o.Broker = k.broker
 	o.Outside = &bench.Outside{Name: "Kafka", Client: k.client, Encode: func(env *pulse.Envelope) (err error) {
 		headers, err = cloudevents.AppendRecordHeaders(headers[:0], env)
 		return err
@@ -33,8 +37,17 @@ func openKafka(_ context.Context, _ string, o *bench.Options) (*subject, error) 
 	return &subject{label: "Kafka, which is kfake in this process", clients: k.rates, close: func() error { return nil }}, nil
 }
 
-func openCluster(ctx context.Context, _ string) (*bench.Broker, error) {
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+// cluster starts a new one, which keeps what it has in files: in memory it would copy all it has again and again.
+func (k *kafka) cluster(opts ...kfake.Opt) (*kfake.Cluster, error) {
+	dir, err := os.MkdirTemp(k.dir, "cluster-")
+	if err != nil {
+		return nil, err
+	}
+	return kfake.NewCluster(append(opts, kfake.NumBrokers(1), kfake.DataDir(dir))...)
+}
+
+func (k *kafka) broker(ctx context.Context, _ string) (*bench.Broker, error) {
+	cluster, err := k.cluster()
 	if err != nil {
 		return nil, err
 	}
@@ -59,11 +72,11 @@ func (k *kafka) rates() []rate {
 
 // client measures the client both with and without transactions; the better one counts.
 func (k *kafka) client(ctx context.Context, envs []pulse.Envelope, n int) (perSec float64, err error) {
-	idempotent, err := alone(ctx, envs, n, false)
+	idempotent, err := k.alone(ctx, envs, n, false)
 	if err != nil {
 		return 0, err
 	}
-	transactions, err := alone(ctx, envs, n, true)
+	transactions, err := k.alone(ctx, envs, n, true)
 	if err != nil {
 		return 0, err
 	}
@@ -72,8 +85,8 @@ func (k *kafka) client(ctx context.Context, envs []pulse.Envelope, n int) (perSe
 }
 
 // alone is how many records in a second the client publishes to a cluster of its own.
-func alone(ctx context.Context, envs []pulse.Envelope, n int, transactional bool) (perSec float64, err error) {
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, kafkabroker.DefaultTopic))
+func (k *kafka) alone(ctx context.Context, envs []pulse.Envelope, n int, transactional bool) (perSec float64, err error) {
+	cluster, err := k.cluster(kfake.SeedTopics(1, kafkabroker.DefaultTopic))
 	if err != nil {
 		return 0, err
 	}
