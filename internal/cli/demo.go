@@ -32,7 +32,7 @@ const yearMemory = 225 << 20
 type demoOptions struct {
 	data     string
 	store    app.StoreSpec // one in PostgreSQL, or else empty for a file in data
-	broker   string
+	broker   app.BrokerSpec
 	dataset  string
 	rate     float64
 	events   int
@@ -51,8 +51,8 @@ commands.
 
 The broker is a NATS server inside this process, with its data beside the store (pulse.db.nats), and side effects are
 handled from it. With --broker none nothing is published: they are handled from the log. It may be the one this time
-and the other the next time, on the same --data: what is not handled yet comes the new way. PULSE_BROKER does
-not count here: a demo publishes nowhere else.
+and the other the next time, on the same --data: what is not handled yet comes the new way. With the URL of another broker,
+on which nothing else is published, the demo uses that. PULSE_BROKER does not count here.
 
 With --oulad it replays a real year: the Open University Learning Analytics dataset (Kuzilek, Hlosta and Zdrahal, 2017, CC BY
 4.0), of which DIR holds the tables as gzip CSV, without studentVle. Every event is emitted, published, handled in order by
@@ -69,6 +69,7 @@ Its time runs from the first emit to the last commit of the handler, its latency
 		Example: `  pulse demo
   pulse demo --rate 200 --duration 10s
   pulse demo --broker none
+  pulse demo --broker amqp://guest:guest@127.0.0.1
   pulse demo --oulad ./oulad --data /tmp/year --json
   pulse demo --store postgres://app@db/school`,
 		Args: positional(),
@@ -84,7 +85,7 @@ Its time runs from the first emit to the last commit of the handler, its latency
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&opts.data, "data", "", fmt.Sprintf("`directory` for the store and the broker, created when there is none (default %q, with --oulad %q)", demoData, yearData))
-	flags.StringVar(&opts.broker, "broker", app.BrokerEmbedded, "where to publish: `embedded`, or none")
+	flags.String("broker", app.BrokerEmbedded, "`BROKER` to publish to: embedded, none, or nats://, amqp://, kafka://HOST:PORT")
 	flags.StringVar(&opts.dataset, "oulad", "", "replay the year in this `directory`")
 	flags.Float64Var(&opts.rate, "rate", 20, "events per second that people cause; 0 for as many as possible, the default with --oulad")
 	flags.IntVar(&opts.events, "events", 0, "stop after this `number` of events")
@@ -94,9 +95,13 @@ Its time runs from the first emit to the last commit of the handler, its latency
 
 func (o *demoOptions) check(cmd *cobra.Command) error {
 	changed := cmd.Flags().Changed
+	var err error
+	o.broker, err = app.ParseBroker(cmd.Flag("broker").Value.String())
 	switch {
-	case o.broker != app.BrokerEmbedded && o.broker != app.BrokerNone:
-		return usagef("--broker of a demo is embedded, a broker of its own, or none: for others there is pulse serve")
+	case err != nil:
+		return usagef("--broker: %w", err)
+	case o.broker.Kind == app.BrokerLog:
+		return usagef("--broker of a demo is one that brings the events back to the side effects: embedded, none, or nats://, amqp://, kafka://HOST:PORT")
 	case o.rate < 0:
 		return usagef("--rate %g is negative: give 0 for as fast as possible", o.rate)
 	case o.events < 0 || o.duration < 0:
@@ -164,11 +169,14 @@ func (o *demoOptions) open(ctx context.Context, path string) (demo.Store, error)
 
 // demoBroker opens the broker of a demo; nil for none.
 func (o *demoOptions) demoBroker(logger *slog.Logger) demo.BrokerOpener {
-	if o.broker == app.BrokerNone {
+	if o.broker.Kind == app.BrokerNone {
 		return nil
 	}
 	return func(ctx context.Context, store string) (*demo.Broker, error) {
 		cfg := app.EmbeddedFor(store)
+		if o.broker.Kind != app.BrokerEmbedded {
+			cfg.Broker = o.broker
+		}
 		d, err := app.OpenDestination(ctx, &cfg, logger)
 		if err != nil {
 			return nil, err
@@ -211,7 +219,7 @@ func showSummary(s *demo.Summary, opts *demoOptions) string {
 	for _, n := range s.Handled {
 		handled += n
 	}
-	published, broker := "", opts.broker != app.BrokerNone
+	published, broker := "", opts.broker.Kind != app.BrokerNone
 	if broker {
 		published = fmt.Sprintf(", %d published", s.Published)
 	}
@@ -227,7 +235,7 @@ func showSummary(s *demo.Summary, opts *demoOptions) string {
 	if s.Dead > 0 {
 		fmt.Fprintln(&b, "  pulse dead list"+store)
 	}
-	if broker {
+	if opts.broker.Kind == app.BrokerEmbedded {
 		serve := "  pulse serve"
 		if opts.store.Kind == app.KindPostgres {
 			serve = "  cd " + opts.data + " && pulse serve" // where the data of the broker is
@@ -293,8 +301,8 @@ func (env *environment) printReport(r *demo.Report, opts *demoOptions) error {
 		return env.printJSON(r)
 	}
 	published, from := "0, with no broker", "the log"
-	if opts.broker != app.BrokerNone {
-		published, from = fmt.Sprintf("%d, as the embedded broker acknowledged", r.Published), "the broker"
+	if opts.broker.Kind != app.BrokerNone {
+		published, from = fmt.Sprintf("%d, as the broker acknowledged", r.Published), "the broker"
 	}
 	return env.printf(`emitted      %d
 published    %s
