@@ -267,7 +267,7 @@ func TestHeadersAllocations(t *testing.T) {
 	env := full()
 	env.Extensions = nil
 	var headers []Header
-	if n := testing.AllocsPerRun(100, func() { headers, _ = AppendHeaders(headers[:0], &env) }); n > 2 {
+	if n := testing.AllocsPerRun(100, func() { headers, _ = AppendHeaders(headers[:0], &env) }); n > 1 && !poolsForget {
 		t.Errorf("AppendHeaders allocates %v times", n)
 	}
 	var r HeaderReader
