@@ -165,6 +165,9 @@ func TestPurgedBeforeRead(t *testing.T) {
 
 // A reader that had read everything does not mind that it expires.
 func TestPurgedAfterRead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not applicable: waits for some seconds")
+	}
 	t.Parallel()
 	b := embed(t, t.TempDir(), natsbroker.Options{})
 	f := open(t, b, pulse.FeedConfig{Names: []string{"quiz.submitted"}})

@@ -87,6 +87,9 @@ func conformance(t *testing.T, url string, o natsbroker.Options) {
 }
 
 func TestConformanceTLS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not applicable: the same again, over TLS")
+	}
 	t.Parallel()
 	forServer, forClient := certificates(t)
 	s := run(t, &server.Options{Authorization: token, TLSConfig: forServer, TLSTimeout: 5, TLSVerify: true})
