@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/sqlitestore"
 )
@@ -36,7 +34,6 @@ const (
 //
 // It measures time, and so runs by itself.
 func TestSeveralDestinations(t *testing.T) {
-	zerolog.SetGlobalLevel(zerolog.Disabled)
 	onNATS, onRabbit := inNATS(t), inRabbit(t)
 	onKafka, restrict := inKafka(t)
 	s := newSeveral(t, onNATS, onRabbit, onKafka)
