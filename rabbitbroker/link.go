@@ -37,12 +37,13 @@ func (b *Broker) link(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, errors.Join(err, ended(ctx))
 	}
-	defer context.AfterFunc(ctx, l.kill)()
-	if err := l.setUp(); err != nil {
+	stop := context.AfterFunc(ctx, l.kill)
+	err = l.setUp()
+	if !stop() {
+		err = ctx.Err()
+	}
+	if err != nil {
 		l.kill()
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
 		return nil, err
 	}
 	return l, nil

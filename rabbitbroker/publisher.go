@@ -167,7 +167,12 @@ func (p *Publisher) ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.ch.Confirm(false); err != nil {
+	stop := context.AfterFunc(ctx, l.kill)
+	err = l.ch.Confirm(false)
+	if !stop() {
+		err = ctx.Err()
+	}
+	if err != nil {
 		l.kill()
 		return err
 	}
