@@ -59,13 +59,17 @@ func newSecret(dir string) ([]byte, error) {
 	return secret, syncDir(dir)
 }
 
-// removeSecret forgets the secret: from then on nobody can join the log with the files.
+// removeSecret forgets the secret: from then on nobody can join the log with the files. With it goes what processes left behind that were
+// killed while they made one.
 func removeSecret(dir string) error {
-	err := os.Remove(filepath.Join(dir, secretFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // another process that played the same run was faster
+	unfinished, err := filepath.Glob(filepath.Join(dir, secretFile+".*"))
+	errs := []error{err}
+	for _, path := range append(unfinished, filepath.Join(dir, secretFile)) {
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) { // another process that played the same run may be faster
+			errs = append(errs, err)
+		}
 	}
-	return errors.Join(err, syncDir(dir))
+	return errors.Join(append(errs, syncDir(dir))...)
 }
 
 // syncDir makes the entries of a directory durable, on systems that can.
