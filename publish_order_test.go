@@ -93,6 +93,25 @@ func TestSettledMessageBehindALoss(t *testing.T) {
 	})
 }
 
+// publishLate publishes n events, of which one that is refused at first comes last. The subscription handles none.
+func (r *relayed) publishLate(t *testing.T, n int, refuse *atomic.Bool) {
+	t.Helper()
+	if err := r.Pause(t.Context(), "index", "away"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		emit(t, r.Bus, lesson{string(rune('a' + i)), i})
+	}
+	stop := r.running(t)
+	time.Sleep(time.Second)
+	refuse.Store(false)
+	if n, err := r.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	time.Sleep(time.Minute)
+	stop()
+}
+
 // TestLateMessageLost: what a destination lost includes a message that was published late, far behind its place.
 func TestLateMessageLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -104,25 +123,12 @@ func TestLateMessageLost(t *testing.T) {
 			}
 			return membroker.None
 		})
-		if err := r.Pause(t.Context(), "index", "away"); err != nil {
-			t.Fatal(err)
-		}
-		for i := range 10 {
-			emit(t, r.Bus, lesson{string(rune('a' + i)), i})
-		}
-		stop := r.running(t)
-		time.Sleep(time.Second)
-		refuse.Store(false)
-		if n, err := r.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
-			t.Fatal(n, err)
-		}
-		time.Sleep(time.Minute)
-		stop()
+		r.publishLate(t, 10, &refuse)
 		if n := len(r.broker.Messages("memory")); n != 10 {
 			t.Fatalf("%d of 10 published", n)
 		}
 		r.broker.Truncate("memory", 7)
-		stop = r.running(t)
+		stop := r.running(t)
 		time.Sleep(time.Minute)
 		stop()
 		found := map[pulse.Position]bool{}
@@ -207,23 +213,10 @@ func TestInterruptionsWhileFeedingAgain(t *testing.T) {
 			}
 			return membroker.None
 		})
-		if err := r.Pause(t.Context(), "index", "away"); err != nil {
-			t.Fatal(err)
-		}
-		for i := range 10 {
-			emit(t, r.Bus, lesson{string(rune('a' + i)), i})
-		}
-		stop := r.running(t)
-		time.Sleep(time.Second)
-		refuse.Store(false)
-		if n, err := r.Settle(t.Context(), pulse.DeliveryQuery{}, pulse.SettleRetry); n != 1 || err != nil {
-			t.Fatal(n, err)
-		}
-		time.Sleep(time.Minute)
-		stop()
+		r.publishLate(t, 10, &refuse)
 		r.broker.Truncate("memory", 8) // 10 and 6 are gone
 		lost.Store(true)
-		stop = r.running(t)
+		stop := r.running(t)
 		time.Sleep(time.Minute)
 		stop()
 		found := map[pulse.Position]bool{}
@@ -234,4 +227,40 @@ func TestInterruptionsWhileFeedingAgain(t *testing.T) {
 			t.Errorf("fed again it has %v, want 1 to 10", found)
 		}
 	})
+}
+
+// TestARelayThatIsBehindPublishesLargeBatches: it does not begin with the first page that was read.
+func TestARelayThatIsBehindPublishesLargeBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, most = 8000, 4000
+		bus, _ := newBus(t)
+		evs := make([]pulse.Event, n)
+		for i := range evs {
+			evs[i] = lesson{"a", i}
+		}
+		for ; len(evs) > 0; evs = evs[1000:] {
+			if _, err := bus.EmitAll(t.Context(), evs[:1000]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p := &batches{Publisher: membroker.New(&membroker.Options{MaxBatch: most}).Publisher("memory")}
+		if err := bus.Publish("memory", p); err != nil {
+			t.Fatal(err)
+		}
+		drainSoon(t, bus)
+		if len(p.sizes) == 0 || p.sizes[0] < most/2 || len(p.sizes) > 2*n/most {
+			t.Errorf("%d events were published in batches of %v", n, p.sizes)
+		}
+	})
+}
+
+// batches is a publisher that notes how large they are.
+type batches struct {
+	pulse.Publisher
+	sizes []int
+}
+
+func (p *batches) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
+	p.sizes = append(p.sizes, len(envs))
+	return p.Publisher.PublishBatch(ctx, envs)
 }
