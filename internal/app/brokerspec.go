@@ -235,10 +235,22 @@ func (n *NATSSpec) problems(s *BrokerSpec, fault faultFunc) {
 	n.readFiles(fault)
 }
 
+// setting is one by its name.
+type setting struct{ name, value string }
+
+// named lists the names of those that are set.
+func named(settings []setting) (names []string) {
+	for _, s := range settings {
+		if s.value != "" {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
+
 // given lists the settings of a NATS server that are set.
 func (n *NATSSpec) given() []string {
-	var names []string
-	for _, s := range []struct{ name, value string }{
+	return named([]setting{
 		{"nats-token", n.Token},
 		{"nats-user", n.User},
 		{"nats-password", n.Password},
@@ -247,12 +259,7 @@ func (n *NATSSpec) given() []string {
 		{"nats-ca", n.CA},
 		{"nats-cert", n.Cert},
 		{"nats-key", n.KeyPEM},
-	} {
-		if s.value != "" {
-			names = append(names, s.name)
-		}
-	}
-	return names
+	})
 }
 
 // ways lists the settings by which to log in.

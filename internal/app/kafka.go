@@ -139,19 +139,13 @@ func (k *KafkaSpec) servers(urls string) (servers, user, password string) {
 
 // given lists the settings of Kafka that are set.
 func (k *KafkaSpec) given() []string {
-	var names []string
-	for _, s := range []struct{ name, value string }{
+	return named([]setting{
 		{"kafka-user", k.User},
 		{"kafka-password", k.Password},
 		{"kafka-ca", k.CA},
 		{"kafka-cert", k.Cert},
 		{"kafka-key", k.KeyPEM},
-	} {
-		if s.value != "" {
-			names = append(names, s.name)
-		}
-	}
-	return names
+	})
 }
 
 // problems are what is wrong with the settings of Kafka together.

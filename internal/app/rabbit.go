@@ -85,19 +85,13 @@ func parseRabbit(v string) (BrokerSpec, error) {
 
 // given lists the settings of RabbitMQ that are set.
 func (r *RabbitSpec) given() []string {
-	var names []string
-	for _, s := range []struct{ name, value string }{
+	return named([]setting{
 		{"rabbitmq-user", r.User},
 		{"rabbitmq-password", r.Password},
 		{"rabbitmq-ca", r.CA},
 		{"rabbitmq-cert", r.Cert},
 		{"rabbitmq-key", r.KeyPEM},
-	} {
-		if s.value != "" {
-			names = append(names, s.name)
-		}
-	}
-	return names
+	})
 }
 
 // problems are what is wrong with the settings of RabbitMQ together.
