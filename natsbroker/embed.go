@@ -85,6 +85,7 @@ func serverOptions(dir string, opts *Options) (*server.Options, error) {
 		JetStreamMaxMemory: 64 << 20, // streams are on disk
 		JetStreamMaxStore:  math.MaxInt64 / 2,
 		SyncAlways:         true,
+		JetStreamLimits:    server.JSLimitOpts{MaxBatchSize: embeddedBatch},
 		NoSigs:             true,
 	}
 	if opts.Listen == "" {

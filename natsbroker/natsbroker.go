@@ -9,7 +9,7 @@
 //   - Every message is published with the sequence number expected before it. A message arrives in its place or not at all, however late
 //     it comes; of two writers one fails. When the connection is lost before the answer, the next call looks at what arrived and
 //     publishes the rest.
-//   - Ten messages or more go as one atomic batch of up to 1,000.
+//   - Ten messages or more go as one atomic batch of up to 1,000, or 4,000 to the embedded server.
 //   - The embedded server syncs before it answers. An external one does when it is configured so; otherwise it can lose what it has
 //     acknowledged when it loses power. Last tells.
 //   - A full stream refuses new messages and keeps the old ones.

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -28,6 +28,9 @@ const (
 // answerWait is how long the answers of one batch may take when the caller has no deadline.
 const answerWait = 15 * time.Second
 
+// waitingAnswers is how many answers may lie about unread: more than a call has of them, and those of the one before that were not awaited.
+const waitingAnswers = 4000
+
 // errNoStream is that nobody listens where the stream should.
 var errNoStream = errors.New("nobody takes messages for the stream: it is gone, or JetStream is not running")
 
@@ -36,7 +39,7 @@ var errCut = errors.New("the connection was lost before the answer")
 
 // listen makes ready to receive answers.
 func (b *Broker) listen() (*answers, error) {
-	a := &answers{prefix: nats.NewInbox() + ".", in: make(chan *nats.Msg, 4*maxBatch)}
+	a := &answers{prefix: nats.NewInbox() + ".", in: make(chan *nats.Msg, waitingAnswers)}
 	var err error
 	a.sub, err = b.nc.ChanSubscribe(a.prefix+"*", a.in)
 	return a, err
@@ -156,7 +159,7 @@ func (p *Publisher) batches(ctx context.Context, cut <-chan struct{}, envs []pul
 	for k := 0; ; k++ {
 		next := staged{k: k, last: p.last + uint64(len(waiting))}
 		if len(envs) > 0 && refused == nil {
-			if refused, err = p.stage(&next, envs[:min(len(envs), maxBatch)]); err != nil {
+			if refused, err = p.stage(&next, envs[:min(len(envs), p.batch)]); err != nil {
 				return nil, err
 			}
 		}
@@ -190,7 +193,7 @@ type staged struct {
 // stage sends envs as a batch, up to the first that cannot be published, but for the last message. The server takes in each message while the
 // next one is encoded.
 func (p *Publisher) stage(b *staged, envs []pulse.Envelope) (refused, err error) {
-	b.id = uuid.NewString()
+	b.id = strconv.FormatUint(rand.Uint64(), 36) // it is stored with each message: short
 	for i := range envs {
 		if refused := p.prepare(&p.msgs[i%2], &envs[i]); refused != nil {
 			return refused, nil

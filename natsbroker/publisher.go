@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	maxBatch   = 1000      // messages of an atomic batch at most, says the server
-	maxCall    = 4000      // messages of one call at most, so that there is always a batch on its way
+	serverBatch   = 1000 // messages of an atomic batch at most, says a server unless it is told otherwise
+	embeddedBatch = 4000 // what the embedded server is told: what each batch costs beside its messages is a quarter then
+	maxCall       = 4000 // messages of one call at most, so that there is always a batch on its way: or two batches if that is more
+
 	maxHeaders = 1<<16 - 1 // bytes of headers at most, says the server
 	spare      = 8 << 10   // what percent-encoding and batches may add to Envelope.Size
 )
@@ -23,6 +25,7 @@ const (
 type Publisher struct {
 	broker *Broker
 	limit  int // bytes of headers and body the server takes
+	batch  int // messages of an atomic batch at most
 
 	mu      sync.Mutex   // held by PublishBatch and Last
 	answers *answers     // nil until there is something to publish
@@ -45,12 +48,16 @@ var _ pulse.Publisher = (*Publisher)(nil)
 
 // Publisher returns a publisher to the stream. Of several that publish at the same time those fail that come too late.
 func (b *Broker) Publisher() *Publisher {
-	return &Publisher{broker: b, limit: int(b.nc.MaxPayload())}
+	p := &Publisher{broker: b, limit: int(b.nc.MaxPayload()), batch: serverBatch}
+	if b.server != nil {
+		p.batch = embeddedBatch
+	}
+	return p
 }
 
 // Capabilities are constant: the server's limit less what headers may add.
 func (p *Publisher) Capabilities() pulse.Capabilities {
-	return pulse.Capabilities{MaxBatch: maxCall, MaxBytes: max(p.limit-spare, 1)}
+	return pulse.Capabilities{MaxBatch: max(maxCall, 2*p.batch), MaxBytes: max(p.limit-spare, 1)}
 }
 
 // Last returns the position furthest in the log among all messages published, which is that of the last one unless that had been

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	clientBatch  = 1000 // messages in an atomic batch, the most the server takes
+	clientBatch  = 4000 // messages in an atomic batch, as many as the broker sends
 	clientFlight = 2    // batches that may be under way: while the server stores one, the next is sent
 )
 
@@ -61,6 +61,7 @@ func (b *bench) clientOnce(ctx context.Context, store Store, n int) (perSec floa
 func (c *client) open(ctx context.Context, dir string, envs []pulse.Envelope) (err error) {
 	c.srv, err = server.NewServer(&server.Options{
 		ServerName: "bench", DontListen: true, NoSigs: true, JetStream: true, StoreDir: dir, SyncAlways: true,
+		JetStreamLimits:    server.JSLimitOpts{MaxBatchSize: clientBatch},
 		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: math.MaxInt64 / 2,
 	})
 	if err != nil {

@@ -32,7 +32,7 @@ func newBenchCommand(env *environment) *cobra.Command {
   latency  from Emit to the handler at 200 events a second
   stalled  memory, and the rate of emitting, beside a subscription that hangs while a backlog grows
   relay    a backlog published to the embedded broker, next to the NATS client alone with the same messages, made
-           before and sent in atomic batches of 1,000, and to reading and encoding the events alone; the relay
+           before and sent in atomic batches of 4,000, and to reading and encoding the events alone; the relay
            does both at once, so the ratio is to the slower of the two
   broker   latency once more, with the embedded broker between the log and the handler
   down     memory, and the rate of emitting, while the broker does not answer and a backlog grows; and how long the

@@ -27,7 +27,7 @@ const (
 
 // yearMemory is where the year begins to collect garbage sooner. The caches of the embedded broker come and go with what the handler
 // has yet to read; without a limit as much again would lie about uncollected.
-const yearMemory = 225 << 20
+const yearMemory = 250 << 20
 
 type demoOptions struct {
 	data     string
