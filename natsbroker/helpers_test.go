@@ -195,7 +195,7 @@ func through(first, last pulse.Position) []pulse.Position {
 // stored fails the test unless the stream has exactly the positions, in this order.
 func stored(t testing.TB, b *natsbroker.Broker, want ...pulse.Position) {
 	t.Helper()
-	f, err := b.Source().Open(t.Context(), pulse.FeedConfig{Subscription: "stored", Start: pulse.Beginning, Window: 10_000})
+	f, err := b.Source().Open(t.Context(), pulse.FeedConfig{Subscription: "stored", Start: pulse.Beginning, Window: len(want) + 1})
 	if err != nil {
 		t.Fatal(err)
 	}
