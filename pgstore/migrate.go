@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -151,6 +152,10 @@ func (m *migrator) version(ctx context.Context, db rowQuerier) (version int, err
 		return 0, err
 	}
 	err = db.QueryRow(ctx, m.schema.sql("SELECT schema_version FROM @settings")).Scan(&version)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = fmt.Errorf("%w: the log in schema %s has no settings: its tables are there, but not what was in them: copy that too, or drop the schema",
+			pulse.ErrDiverged, m.schema)
+	}
 	return version, err
 }
 

@@ -3,6 +3,7 @@ package pgstore_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -75,8 +76,55 @@ func TestReconcileAfterARestore(t *testing.T) {
 	}
 }
 
+// G14: a log that logical replication has copied, without the sequences and behind the rows of one another, says so, and goes on after Reconcile.
+func TestReconcileALogicalCopy(t *testing.T) {
+	from, to := pgtest.New(t, "wal_level=logical"), pgtest.New(t)
+	old := openStore(t, from.DSN())
+	recs := lessons(originOf(t, old), 120)
+	appendTo(t, old, recs[:40]...)
+	info(t, old)
+	source, copied := openPool(t, from.DSN(), "1"), openPool(t, to.DSN(), "2")
+	restore(t, to, from.DSN(), "--schema-only")
+	_, err := pgstore.Open(t.Context(), to.DSN(), nil)
+	wantError(t, err, pulse.ErrDiverged, "has no settings")
+	run(t, source, "CREATE PUBLICATION log FOR ALL TABLES")
+	run(t, copied, fmt.Sprintf("CREATE SUBSCRIPTION log CONNECTION '%s' PUBLICATION log", from.DSN()))
+	for i := 40; i < 100; i += 10 { // while the copy is made and follows
+		appendTo(t, old, recs[i:i+10]...)
+		if i < 80 {
+			info(t, old)
+		}
+	}
+	eventually(t, "the copy has all events", func() bool {
+		return number(t, copied, "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'") == 0 &&
+			number(t, copied, "SELECT count(*) FROM pulse.events") == 100 && number(t, copied, "SELECT count(*) FROM pulse.positions") == 80
+	})
+	run(t, copied, "DROP SUBSCRIPTION log")
+
+	s := openStore(t, to.DSN())
+	_, err = s.Info(t.Context())
+	wantError(t, err, pulse.ErrDiverged, "Reconcile")
+	if n, err := s.Reconcile(t.Context()); n != 20 || err != nil {
+		t.Fatalf("%d events got a position, want 20: %v", n, err)
+	}
+	for i := 100; i < len(recs); i += 5 {
+		appendTo(t, s, recs[i:i+5]...)
+	}
+	if i := info(t, s); i.Head != pulse.Position(len(recs)) || i.Epoch != 2 {
+		t.Fatalf("the copied log is %+v", i)
+	}
+	for i, env := range readAll(t, s) {
+		if env.ID != recs[i].ID {
+			t.Fatalf("another event stands at position %d", env.Position)
+		}
+	}
+	if i := info(t, old); i.Head != 100 || i.Epoch != 1 {
+		t.Fatalf("the log that was copied is %+v", i)
+	}
+}
+
 // restore copies the database of dsn into the server's own.
-func restore(t *testing.T, to *pgtest.Server, dsn string) {
+func restore(t *testing.T, to *pgtest.Server, dsn string, options ...string) {
 	t.Helper()
 	from, err := pgx.ParseConfig(dsn)
 	if err != nil {
@@ -86,7 +134,7 @@ func restore(t *testing.T, to *pgtest.Server, dsn string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dump := to.Command("pg_dump", "-h", from.Host, "-p", pgtest.Port(from), "-U", from.User, from.Database)
+	dump := to.Command("pg_dump", append(options, "-h", from.Host, "-p", pgtest.Port(from), "-U", from.User, from.Database)...)
 	sql, err := dump.Output()
 	if err != nil {
 		t.Fatalf("pg_dump: %v", err)
