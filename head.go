@@ -9,19 +9,12 @@ import (
 // pollInterval is how often the head of the log is looked at without a hint, for what other processes emit.
 const pollInterval = 20 * time.Millisecond
 
-// After a look that found many events the next one waits for a multiple of the time it took, so that what is emitted meanwhile shares
-// it, and what it leads to: a look that gives positions is a transaction. After one that found few it waits for less, so that where events
-// come one by one those close behind another wait for little.
+// After a look that found something the next one waits for a multiple of the time it took, so that what is emitted meanwhile shares
+// it, and what it leads to: a look that gives positions is a transaction. An event that comes alone waits for nothing.
 const (
 	restTimes = 2
-	many      = 8
 	longest   = 10 * time.Millisecond // rest
 )
-
-// rest is how long to wait after a look that took so long and found so many events.
-func rest(took time.Duration, found Position) time.Duration {
-	return min(restTimes*took, longest) * time.Duration(min(found, many)) / many
-}
 
 // headSignal tells readers of the log that it has grown.
 type headSignal struct {
@@ -76,8 +69,8 @@ func (b *Bus) watchHead(ctx context.Context) {
 		switch {
 		case err == nil:
 			failing = false
-			if found := b.head.set(info.Head); found != 0 {
-				pause(ctx, rest(time.Since(began), found))
+			if b.head.set(info.Head) {
+				pause(ctx, min(restTimes*time.Since(began), longest))
 			}
 		case ctx.Err() == nil && !failing:
 			failing = true
@@ -93,17 +86,17 @@ func (b *Bus) watchHead(ctx context.Context) {
 	}
 }
 
-// set takes over the head and returns by how much it has grown.
-func (h *headSignal) set(head Position) (grown Position) {
+// set takes over the head and reports whether it is another.
+func (h *headSignal) set(head Position) (changed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	grown = head - h.head
-	if grown != 0 {
-		h.head = head
-		close(h.grown)
-		h.grown = make(chan struct{})
+	if head == h.head {
+		return false
 	}
-	return grown
+	h.head = head
+	close(h.grown)
+	h.grown = make(chan struct{})
+	return true
 }
 
 // read is wait for a reader, for whose sake the head is looked at often.

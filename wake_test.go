@@ -2,7 +2,6 @@ package pulse_test
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -192,70 +191,4 @@ func TestLooksAtTheLogArePaced(t *testing.T) {
 			t.Error(err)
 		}
 	})
-}
-
-// looking is a store that gives events their positions when the log is looked at, which takes it a while.
-type looking struct{ counting }
-
-const look = 2 * time.Millisecond
-
-func (s *looking) Info(ctx context.Context) (pulse.Info, error) {
-	time.Sleep(look)
-	return s.counting.Info(ctx)
-}
-
-func (s *looking) Append(ctx context.Context, recs []pulse.Record) error {
-	return s.Store.Append(ctx, slices.Clone(recs))
-}
-
-// TestRestBetweenLooks: events that come one by one wait for little more than the looks at the log that find them; of those that come in
-// crowds many share a look.
-func TestRestBetweenLooks(t *testing.T) {
-	for _, c := range []struct {
-		name      string
-		crowd     int
-		longest   time.Duration // from Emit to the handler
-		mostLooks int64
-	}{
-		{"one by one", 1, 2*look + look/2, 600},
-		{"in crowds", 20, 6 * look, 180},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				store := &looking{counting{Store: memstore.New(nil)}}
-				bus, err := pulse.New(store, nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				var slowest atomic.Int64
-				subscribe(t, bus, "reader", pulse.OnDelivery("lesson.*", func(_ context.Context, d *pulse.Delivery) error {
-					slowest.Store(max(slowest.Load(), int64(time.Since(d.OccurredAt))))
-					return nil
-				}))
-				ctx, stop := context.WithCancel(t.Context())
-				ran := make(chan error, 1)
-				go func() { ran <- bus.Run(ctx) }()
-				time.Sleep(time.Second)
-				store.infos.Store(0)
-				for range 200 { // in a second
-					time.Sleep(5 * time.Millisecond)
-					for range c.crowd {
-						if _, err := bus.Emit(t.Context(), lesson{}); err != nil {
-							t.Fatal(err)
-						}
-					}
-				}
-				if got := time.Duration(slowest.Load()); got > c.longest {
-					t.Errorf("an event was handled %s after Emit, want %s at most", got, c.longest)
-				}
-				if n := store.infos.Load(); n > c.mostLooks {
-					t.Errorf("%d looks in a second, want %d at most", n, c.mostLooks)
-				}
-				stop()
-				if err := <-ran; err != nil {
-					t.Error(err)
-				}
-			})
-		})
-	}
 }
