@@ -93,13 +93,13 @@ func TestSettledMessageBehindALoss(t *testing.T) {
 	})
 }
 
-// publishLate publishes n events, of which one that is refused at first comes last. The subscription handles none.
-func (r *relayed) publishLate(t *testing.T, n int, refuse *atomic.Bool) {
+// publishLate publishes ten events, of which one that is refused at first comes last. The subscription handles none.
+func (r *relayed) publishLate(t *testing.T, refuse *atomic.Bool) {
 	t.Helper()
 	if err := r.Pause(t.Context(), "index", "away"); err != nil {
 		t.Fatal(err)
 	}
-	for i := range n {
+	for i := range 10 {
 		emit(t, r.Bus, lesson{string(rune('a' + i)), i})
 	}
 	stop := r.running(t)
@@ -123,7 +123,7 @@ func TestLateMessageLost(t *testing.T) {
 			}
 			return membroker.None
 		})
-		r.publishLate(t, 10, &refuse)
+		r.publishLate(t, &refuse)
 		if n := len(r.broker.Messages("memory")); n != 10 {
 			t.Fatalf("%d of 10 published", n)
 		}
@@ -213,7 +213,7 @@ func TestInterruptionsWhileFeedingAgain(t *testing.T) {
 			}
 			return membroker.None
 		})
-		r.publishLate(t, 10, &refuse)
+		r.publishLate(t, &refuse)
 		r.broker.Truncate("memory", 8) // 10 and 6 are gone
 		lost.Store(true)
 		stop := r.running(t)

@@ -28,7 +28,7 @@ const (
 // answerWait is how long the answers of one batch may take when the caller has no deadline.
 const answerWait = 15 * time.Second
 
-// waitingAnswers is how many answers may lie about unread: more than a call has of them, and those of the one before that were not awaited.
+// waitingAnswers is how many answers may lie unread: two for each batch, and those of calls before that were not awaited.
 const waitingAnswers = 4000
 
 // errNoStream is that nobody listens where the stream should.

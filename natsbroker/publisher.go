@@ -15,7 +15,7 @@ import (
 const (
 	serverBatch   = 1000 // messages of an atomic batch at most, says a server unless it is told otherwise
 	embeddedBatch = 4000 // what the embedded server is told: what each batch costs beside its messages is a quarter then
-	maxCall       = 4000 // messages of one call at most, so that there is always a batch on its way: or two batches if that is more
+	callMessages  = 4000 // what a call takes, or two batches if that is more, so that there is always one on its way
 
 	maxHeaders = 1<<16 - 1 // bytes of headers at most, says the server
 	spare      = 8 << 10   // what percent-encoding and batches may add to Envelope.Size
@@ -57,7 +57,7 @@ func (b *Broker) Publisher() *Publisher {
 
 // Capabilities are constant: the server's limit less what headers may add.
 func (p *Publisher) Capabilities() pulse.Capabilities {
-	return pulse.Capabilities{MaxBatch: max(maxCall, 2*p.batch), MaxBytes: max(p.limit-spare, 1)}
+	return pulse.Capabilities{MaxBatch: max(callMessages, 2*p.batch), MaxBytes: max(p.limit-spare, 1)}
 }
 
 // Last returns the position furthest in the log among all messages published, which is that of the last one unless that had been

@@ -153,8 +153,8 @@ func (m *migrator) version(ctx context.Context, db rowQuerier) (version int, err
 	}
 	err = db.QueryRow(ctx, m.schema.sql("SELECT schema_version FROM @settings")).Scan(&version)
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = fmt.Errorf("%w: the log in schema %s has no settings: its tables are there, but not what was in them: copy that too, or drop the schema",
-			pulse.ErrDiverged, m.schema)
+		err = fmt.Errorf("%w: the log in schema %s has no settings: its tables are there, but not all that was in them: copy the rest, "+
+			"or name another schema", pulse.ErrInvalid, m.schema)
 	}
 	return version, err
 }

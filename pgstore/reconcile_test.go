@@ -86,7 +86,7 @@ func TestReconcileALogicalCopy(t *testing.T) {
 	source, copied := openPool(t, from.DSN(), "1"), openPool(t, to.DSN(), "2")
 	restore(t, to, from.DSN(), "--schema-only")
 	_, err := pgstore.Open(t.Context(), to.DSN(), nil)
-	wantError(t, err, pulse.ErrDiverged, "has no settings")
+	wantError(t, err, pulse.ErrInvalid, "has no settings")
 	run(t, source, "CREATE PUBLICATION log FOR ALL TABLES")
 	run(t, copied, fmt.Sprintf("CREATE SUBSCRIPTION log CONNECTION '%s' PUBLICATION log", from.DSN()))
 	for i := 40; i < 100; i += 10 { // while the copy is made and follows
