@@ -9,8 +9,9 @@ import (
 // pollInterval is how often the head of the log is looked at without a hint, for what other processes emit.
 const pollInterval = 20 * time.Millisecond
 
-// After a look that found something the next one waits for a multiple of the time it took, so that what is emitted meanwhile shares
-// it, and what it leads to: a look that gives positions is a transaction. An event that comes alone waits for nothing.
+// After a look that found something, and during which more was committed, the next one waits for a multiple of the time it took, so
+// that the events of a stream share it, and what it leads to: a look that gives positions is a transaction. Events that come one by one
+// wait for nothing.
 const (
 	restTimes = 2
 	longest   = 10 * time.Millisecond // rest
@@ -38,6 +39,11 @@ func (h *headSignal) poke() {
 	case h.hint <- struct{}{}:
 	default:
 	}
+}
+
+// hinted reports whether the log may have grown since the last look began.
+func (h *headSignal) hinted() bool {
+	return len(h.hint) != 0
 }
 
 // expect hints that the log may have grown, or will without a further hint.
@@ -69,7 +75,7 @@ func (b *Bus) watchHead(ctx context.Context) {
 		switch {
 		case err == nil:
 			failing = false
-			if b.head.set(info.Head) {
+			if b.head.set(info.Head) && b.head.hinted() {
 				pause(ctx, min(restTimes*time.Since(began), longest))
 			}
 		case ctx.Err() == nil && !failing:
