@@ -2,36 +2,61 @@ package pgstore
 
 import (
 	"context"
+	"errors"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ExplainTick makes the next tick and returns the plan it was made by.
-func ExplainTick(ctx context.Context, s *Store) (plan string, err error) {
-	<-s.sequencer.turn
-	defer func() { s.sequencer.turn <- struct{}{} }()
+// Explainer carries out statements of a store on a connection of its own, whose plans get as old as it is, and tells the plans.
+type Explainer struct {
+	store *Store
+	conn  *pgx.Conn
+	plan  string
+}
+
+// Explain opens an Explainer.
+func Explain(ctx context.Context, s *Store) (*Explainer, error) {
+	x := &Explainer{store: s}
 	config := s.pool.Config().ConnConfig
-	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { plan += n.Message + "\n" }
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return "", err
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { x.plan += n.Message + "\n" }
+	var err error
+	if x.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
+		return nil, err
 	}
-	defer conn.Close(ctx)
 	for _, setting := range []string{
 		"LOAD 'auto_explain'", "SET auto_explain.log_min_duration = 0", "SET auto_explain.log_nested_statements = on",
 		"SET auto_explain.log_analyze = on", "SET client_min_messages = log",
 	} {
-		if _, err := conn.Exec(ctx, setting); err != nil {
-			return "", err
+		if _, err := x.conn.Exec(ctx, setting); err != nil {
+			return nil, errors.Join(err, x.conn.Close(ctx))
 		}
 	}
-	t, err := s.tick(ctx, conn)
+	return x, nil
+}
+
+// Tick makes the next tick.
+func (x *Explainer) Tick(ctx context.Context) (plan string, err error) {
+	q := &x.store.sequencer
+	<-q.turn
+	defer func() { q.turn <- struct{}{} }()
+	x.plan = ""
+	t, err := x.store.tick(ctx, x.conn)
 	if err != nil {
 		return "", err
 	}
-	return plan, s.sequencer.remember(&t)
+	return x.plan, q.remember(&t)
 }
+
+// Near reads the events of a few positions.
+func (x *Explainer) Near(ctx context.Context, after, through int64) (plan string, err error) {
+	x.plan = ""
+	_, err = x.conn.Exec(ctx, x.store.sql.near, pgx.QueryExecModeExec, after, through)
+	return x.plan, err
+}
+
+// Close closes the connection.
+func (x *Explainer) Close(ctx context.Context) error { return x.conn.Close(ctx) }
 
 // FenceSQL is the statement that a transaction fences itself with before it commits.
 func FenceSQL(s *Store) string { return s.sql.fence }
