@@ -19,7 +19,8 @@ const (
 
 // headSignal tells readers of the log that it has grown.
 type headSignal struct {
-	hint chan struct{} // has room for one: something may have been committed
+	hint   chan struct{} // has room for one: something may have been committed
+	sooner chan struct{} // has room for one: there was a sign
 
 	mu      sync.Mutex
 	head    Position
@@ -29,14 +30,17 @@ type headSignal struct {
 }
 
 func (h *headSignal) init() {
-	h.hint = make(chan struct{}, 1)
+	h.hint, h.sooner = make(chan struct{}, 1), make(chan struct{}, 1)
 	h.grown = make(chan struct{})
 }
 
 // poke hints that the log may have grown.
-func (h *headSignal) poke() {
+func (h *headSignal) poke() { leave(h.hint) }
+
+// leave puts a sign into c, unless one is there.
+func leave(c chan<- struct{}) {
 	select {
-	case h.hint <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -46,12 +50,12 @@ func (h *headSignal) hinted() bool {
 	return len(h.hint) != 0
 }
 
-// expect hints that the log may have grown, or will without a further hint.
+// expect is a sign that the log will grow in a moment, without a hint.
 func (h *headSignal) expect() {
 	h.mu.Lock()
 	h.sign = time.Now()
 	h.mu.Unlock()
-	h.poke()
+	leave(h.sooner)
 }
 
 // interval is how long to wait until the head is looked at again. When nobody waits for it there is no hurry.
@@ -66,8 +70,6 @@ func (h *headSignal) interval() time.Duration {
 
 // watch follows the head of the log until ctx ends.
 func (b *Bus) watchHead(ctx context.Context) {
-	timer := time.NewTimer(pollInterval)
-	defer timer.Stop()
 	failing := false
 	for {
 		began := time.Now()
@@ -75,6 +77,7 @@ func (b *Bus) watchHead(ctx context.Context) {
 		switch {
 		case err == nil:
 			failing = false
+			b.emitted.keep(info.Newest)
 			if b.head.set(info.Head) && b.head.hinted() {
 				pause(ctx, min(restTimes*time.Since(began), longest))
 			}
@@ -82,12 +85,28 @@ func (b *Bus) watchHead(ctx context.Context) {
 			failing = true
 			b.log.Error("pulse: the log cannot be looked at, trying on", "error", err)
 		}
-		timer.Reset(b.head.interval())
+		if !b.head.untilNextLook(ctx) {
+			return
+		}
+	}
+}
+
+// untilNextLook waits until the head is to be looked at again. It is false when ctx has ended.
+func (h *headSignal) untilNextLook(ctx context.Context) bool {
+	wait := h.interval()
+	due := time.Now().Add(wait)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			return
-		case <-b.head.hint:
+			return false
+		case <-h.hint:
+			return true
 		case <-timer.C:
+			return true
+		case <-h.sooner:
+			timer.Reset(min(h.interval(), time.Until(due)))
 		}
 	}
 }

@@ -46,7 +46,10 @@ func (b *Bus) hintOthers() {
 func (b *Bus) listen(ctx context.Context, h Hinter) {
 	for failing := false; ctx.Err() == nil; {
 		began := time.Now()
-		err := h.Listen(ctx, b.head.expect)
+		err := h.Listen(ctx, func() {
+			b.head.expect()
+			b.head.poke()
+		})
 		if ctx.Err() != nil {
 			return
 		}

@@ -34,6 +34,9 @@ type Info struct {
 	Epoch    int      // counts restores and failovers
 	Head     Position // the newest position; 0 when empty
 	MaxBytes int      // size limit of one event, as Envelope.Size counts
+
+	// Newest are the last events up to Head, without a gap, if the store had them at hand; they save readers a Read. They are the caller's.
+	Newest []Envelope
 }
 
 // Query selects envelopes of a log. The zero Query selects all. Conditions are joined by "and".

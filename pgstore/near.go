@@ -4,6 +4,8 @@ import (
 	"context"
 	"strconv"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/edupulse-live/pulse"
 )
 
@@ -31,21 +33,28 @@ func (s *Store) readNear(ctx context.Context, q *pulse.Query, through pulse.Posi
 		return r, false, err
 	}
 	defer conn.Release()
-	params := [][]byte{strconv.AppendInt(nil, int64(q.After), 10), strconv.AppendInt(nil, int64(through), 10)}
-	result := conn.Conn().PgConn().ExecParams(ctx, s.sql.near, params, nil, nil, []int16{1})
-	size := 0
-	for result.NextRow() && err == nil && size < maxPageBytes {
-		var e pulse.Envelope
-		err = decode(result.Values(), &e)
-		r.envs = append(r.envs, e)
-		size += e.Size()
-	}
-	if _, closing := result.Close(); closing != nil {
-		err = closing
-	}
+	r.envs, err = readEnvelopes(conn.Conn().PgConn().ExecParams(ctx, s.sql.near, nearParams(int64(q.After), int64(through)), nil, nil, []int16{1}))
 	if err != nil {
 		return pageRead{}, false, err
 	}
 	r.next = q.After + pulse.Position(len(r.envs))
 	return r, r.next > q.After && r.envs[len(r.envs)-1].Position == r.next, nil
+}
+
+func nearParams(after, through int64) [][]byte {
+	return [][]byte{strconv.AppendInt(nil, after, 10), strconv.AppendInt(nil, through, 10)}
+}
+
+// readEnvelopes reads rows of nearSQL, as many as fit into a page.
+func readEnvelopes(rows *pgconn.ResultReader) (envs []pulse.Envelope, err error) {
+	for size := 0; rows.NextRow() && err == nil && size < maxPageBytes; {
+		var e pulse.Envelope
+		err = decode(rows.Values(), &e)
+		envs = append(envs, e)
+		size += e.Size()
+	}
+	if _, closing := rows.Close(); closing != nil {
+		err = closing
+	}
+	return envs, err
 }

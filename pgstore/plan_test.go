@@ -77,7 +77,7 @@ func (x explainer) check(t *testing.T, head pulse.Position) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkPlan(t, plan, "events_epoch_xid", "events_epoch_xid")
+	checkPlan(t, plan, "events_epoch_xid", "events_epoch_xid", "events_pkey")
 	if plan, err = x.Near(t.Context(), int64(head)-3, int64(head)); err != nil {
 		t.Fatal(err)
 	}

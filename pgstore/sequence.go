@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -34,6 +35,7 @@ type sequencer struct {
 	n          int64
 	xidEpoch   int64
 	xmax, xips string // of the snapshot; xips as an array literal
+	many       bool   // events were new at the last tick, so that they will be
 }
 
 func (q *sequencer) init() {
@@ -61,6 +63,7 @@ type tick struct {
 	ticked                    bool // they have got one
 	n, head                   int64
 	snap                      string
+	newest                    []pulse.Envelope // up to head, if they were few
 }
 
 // Info describes the log; see pulse.Store. It is one statement and one round trip, and writes only if there are new events.
@@ -75,7 +78,7 @@ func (s *Store) Info(ctx context.Context) (pulse.Info, error) {
 		return pulse.Info{}, fail(op, err)
 	}
 	s.head.Store(t.head)
-	return pulse.Info{Origin: s.origin, Epoch: int(t.epoch), Head: pulse.Position(t.head), MaxBytes: s.limit}, nil
+	return pulse.Info{Origin: s.origin, Epoch: int(t.epoch), Head: pulse.Position(t.head), MaxBytes: s.limit, Newest: t.newest}, nil
 }
 
 // sequence gives all events that are committed when it is called their positions, and returns the last tick.
@@ -129,19 +132,51 @@ func (s *Store) settleTick(ctx context.Context, conn *pgx.Conn, t *tick) (again 
 	return false, s.sequencer.remember(t)
 }
 
-// tick carries out the statement. The caller has the token.
+// tick carries out the statement, and in the same round trip reads the events behind the head that the store knows, unless many are to be
+// expected. The caller has the token.
 func (s *Store) tick(ctx context.Context, conn *pgx.Conn) (t tick, err error) {
-	q := &s.sequencer
-	result := conn.PgConn().ExecParams(ctx, s.sql.tick, [][]byte{
+	q, head := &s.sequencer, s.head.Load()
+	batch := &pgconn.Batch{}
+	batch.ExecParams(s.sql.tick, [][]byte{
 		strconv.AppendInt(nil, q.n, 10), strconv.AppendInt(nil, q.xidEpoch, 10), []byte(q.xmax), []byte(q.xips),
-	}, nil, nil, nil).Read()
-	if result.Err != nil {
-		return t, result.Err
+	}, nil, nil, nil)
+	if !q.many {
+		batch.ExecParams(s.sql.near, nearParams(head, head+nearest), nil, nil, []int16{1})
 	}
-	if len(result.Rows) != 1 || result.Rows[0][0] == nil {
-		return t, fmt.Errorf("%w: the log has no ticks or no settings: its tables were changed by others", pulse.ErrStore)
+	results := conn.PgConn().ExecBatch(ctx, batch)
+	if results.NextResult() {
+		err = t.read(results.ResultReader())
 	}
-	return t, t.scan(result.Rows[0])
+	if err == nil && results.NextResult() {
+		t.newest, err = readEnvelopes(results.ResultReader())
+	}
+	if closing := results.Close(); closing != nil {
+		return tick{}, closing
+	}
+	q.many = t.head-head > nearest
+	t.newest = endingAt(t.newest, head, t.head)
+	return t, err
+}
+
+// read reads the answer.
+func (t *tick) read(rows *pgconn.ResultReader) error {
+	result := rows.Read()
+	switch {
+	case result.Err != nil:
+		return result.Err
+	case len(result.Rows) != 1 || result.Rows[0][0] == nil:
+		return fmt.Errorf("%w: the log has no ticks or no settings: its tables were changed by others", pulse.ErrStore)
+	}
+	return t.scan(result.Rows[0])
+}
+
+// endingAt returns those of envs that lie behind after, up to head, if all that lie there are among them.
+func endingAt(envs []pulse.Envelope, after, head int64) []pulse.Envelope {
+	n := int(head - after)
+	if n < 1 || n > len(envs) || envs[n-1].Position != pulse.Position(head) {
+		return nil
+	}
+	return envs[:n]
 }
 
 // scan reads the answer, which is text.

@@ -207,6 +207,16 @@ func appendBugs() []bug {
 				return info, err
 			}
 		}, []string{"after Info, events appended before are at or below Head"}},
+		{"the newest events that Info gives are not the newest", func(m *mutant) {
+			m.onInfo = func(ctx context.Context) (pulse.Info, error) {
+				info, err := m.Store.Info(ctx)
+				if err == nil && info.Head > 1 {
+					page, failed := m.Store.Read(ctx, pulse.Query{After: info.Head - 2, Limit: 1})
+					info.Newest, err = page.Envelopes, failed
+				}
+				return info, err
+			}
+		}, []string{"the newest events that Info gives are those of the log up to Head"}},
 		{
 			"failures leave gaps", gaps,
 			[]string{"positions are gapless, growing and immutable; who saw n has seen all before", "rolled back transactions leave no gap"},

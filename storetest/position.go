@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -16,6 +17,7 @@ func positionChecks() []check {
 	return []check{
 		{"an empty log has head 0 and an origin, an epoch and a size limit", positionEmpty},
 		{"after Info, events appended before are at or below Head", positionInfo},
+		{"the newest events that Info gives are those of the log up to Head", positionNewest},
 		{"positions are gapless, growing and immutable; who saw n has seen all before", positionStress},
 		{"concurrent appends of one id store it once", positionSameID},
 		{"concurrent appends of one id with other contents store one of them", positionRivals},
@@ -43,6 +45,17 @@ func positionInfo(h *harness) {
 		}
 		if i == 19 && want != 39 {
 			h.Fatalf("head is %d after 39 events", want)
+		}
+	}
+}
+
+func positionNewest(h *harness) {
+	for i := range 20 {
+		h.append(h.records(1 + i%3)...)
+		info := h.info()
+		n := pulse.Position(len(info.Newest))
+		if want := h.log(pulse.Query{After: info.Head - n}); n > 0 && !reflect.DeepEqual(info.Newest, want) {
+			h.Fatalf("Info gave %+v, and to be read are %+v", info.Newest, want)
 		}
 	}
 }
