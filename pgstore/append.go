@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -81,38 +82,25 @@ func (s *Store) insert(ctx context.Context, recs []pulse.Record) error {
 	if err := sendable(ctx, conn.Conn()); err != nil {
 		return err
 	}
-	if len(recs) <= insertChunk {
+	var calls []call
+	for part := range slices.Chunk(recs, insertChunk) {
 		buffer := s.buffers.Get().(*unit)
 		defer s.buffers.Put(buffer)
-		_, err := conn.Conn().PgConn().ExecParams(ctx, s.insertOf(recs), s.insertParams(buffer, recs), nil, insertFormats(), nil).Close()
-		return err
+		calls = append(calls, s.insertCall(buffer, part))
 	}
-	batch := &pgconn.Batch{}
-	for len(recs) > 0 {
-		n := min(len(recs), insertChunk)
-		batch.ExecParams(s.insertOf(recs[:n]), s.insertParams(new(unit), recs[:n]), nil, insertFormats(), nil)
-		recs = recs[n:]
-	}
-	return conn.Conn().PgConn().ExecBatch(ctx, batch).Close()
+	return s.roundTrip(ctx, conn.Conn(), calls, func(*pgconn.MultiResultReader) error { return nil })
 }
 
-// insertOf chooses the statement for recs.
-func (s *Store) insertOf(recs []pulse.Record) string {
+// insertCall inserts recs. It is good until buffer is used for something else.
+func (s *Store) insertCall(buffer *unit, recs []pulse.Record) call {
+	sql := s.sql.insert
 	if len(recs) == 1 {
-		return s.sql.insertOne
+		sql = s.sql.insertOne
 	}
-	return s.sql.insert
-}
-
-// insertParams are the parameters of the store's insert. They stay buffer's.
-func (s *Store) insertParams(buffer *unit, recs []pulse.Record) [][]byte {
-	return [][]byte{
+	return call{sql: sql, formats: []int16{1, 0, 0, 0}, params: [][]byte{
 		buffer.binary(recs), []byte(s.origin), strconv.AppendInt(nil, int64(largest(recs)), 10), strconv.AppendInt(nil, plainWait.Milliseconds(), 10),
-	}
+	}}
 }
-
-// insertFormats are their formats.
-func insertFormats() []int16 { return []int16{1, 0, 0, 0} }
 
 // appendRepeats stores those of recs that are not stored yet, and compares the others.
 func (s *Store) appendRepeats(ctx context.Context, recs []pulse.Record) (err error) {

@@ -10,7 +10,7 @@
 // Events of one key are in the order in which they were emitted if each is emitted while its transaction holds a lock that stands
 // for the key, such as that of the row it is about. The events of one Append stand next to each other, up to 4096 of them.
 //
-// It works behind a pooler in transaction mode: no statement is prepared by name, nothing is kept in a session. A pool of your
+// It works behind a pooler in transaction mode, where no statement is prepared by name and nothing is kept in a session. A pool of your
 // own must be configured for such a pooler by you, with pgx.QueryExecModeExec. Hints do not pass such a pooler, so that what other
 // processes emit is found up to 20 ms later.
 //

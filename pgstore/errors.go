@@ -19,6 +19,11 @@ const (
 	deadlockDetected     = "40P01"
 	lockNotAvailable     = "55P03"
 
+	// What the server says of a named statement that is not what it was, before it carries it out.
+	unknownStatement = "26000"
+	statementExists  = "42P05"
+	planChanged      = "0A000"
+
 	insufficientPrivilege = "42501"
 
 	// Raised by refuse.

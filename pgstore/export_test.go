@@ -60,3 +60,6 @@ func (x *Explainer) Close(ctx context.Context) error { return x.conn.Close(ctx) 
 
 // FenceSQL is the statement that a transaction fences itself with before it commits.
 func FenceSQL(s *Store) string { return s.sql.fence }
+
+// NamesStatements reports whether the store sends named statements.
+func NamesStatements(s *Store) bool { return s.named.Load() }

@@ -33,7 +33,13 @@ func (s *Store) readNear(ctx context.Context, q *pulse.Query, through pulse.Posi
 		return r, false, err
 	}
 	defer conn.Release()
-	r.envs, err = readEnvelopes(conn.Conn().PgConn().ExecParams(ctx, s.sql.near, nearParams(int64(q.After), int64(through)), nil, nil, []int16{1}))
+	calls := []call{s.nearCall(int64(q.After), int64(through))}
+	err = s.roundTrip(ctx, conn.Conn(), calls, func(answers *pgconn.MultiResultReader) (err error) {
+		if answers.NextResult() {
+			r.envs, err = readEnvelopes(answers.ResultReader())
+		}
+		return err
+	})
 	if err != nil {
 		return pageRead{}, false, err
 	}
@@ -41,8 +47,8 @@ func (s *Store) readNear(ctx context.Context, q *pulse.Query, through pulse.Posi
 	return r, r.next > q.After && r.envs[len(r.envs)-1].Position == r.next, nil
 }
 
-func nearParams(after, through int64) [][]byte {
-	return [][]byte{strconv.AppendInt(nil, after, 10), strconv.AppendInt(nil, through, 10)}
+func (s *Store) nearCall(after, through int64) call {
+	return call{sql: s.sql.near, params: [][]byte{strconv.AppendInt(nil, after, 10), strconv.AppendInt(nil, through, 10)}, answer: []int16{1}}
 }
 
 // readEnvelopes reads rows of nearSQL, as many as fit into a page.

@@ -48,6 +48,7 @@ type Store struct {
 	origin  string
 	limit   int
 	sql     statements
+	named   atomic.Bool   // statements are, see roundTrip
 	buffers sync.Pool     // of *unit
 	room    chan struct{} // holds a token for each open Transact: some connections always stay for others
 
@@ -82,7 +83,7 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fail("open", err)
 	}
-	s, err := open(ctx, pool, opts)
+	s, err := open(ctx, pool, opts, !saysMode(dsn))
 	if err != nil {
 		pool.Close()
 		return nil, err
@@ -97,7 +98,7 @@ func connect(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: give a DSN such as postgres://user@host/database: %w", pulse.ErrInvalid, err)
 	}
-	if !strings.Contains(dsn, "default_query_exec_mode") {
+	if !saysMode(dsn) {
 		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind every pooler
 	}
 	if !strings.Contains(dsn, "pool_max_conns") {
@@ -106,12 +107,15 @@ func connect(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
+// saysMode reports whether a DSN says how statements are to be sent.
+func saysMode(dsn string) bool { return strings.Contains(dsn, "default_query_exec_mode") }
+
 // OpenPool is Open with a pool of yours, which stays open when the store is closed. It should have four connections or more.
 func OpenPool(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
-	return open(ctx, pool, opts)
+	return open(ctx, pool, opts, false)
 }
 
-func open(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
+func open(ctx context.Context, pool *pgxpool.Pool, opts *Options, ownMode bool) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
@@ -128,6 +132,11 @@ func open(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error
 	if err := s.prepare(ctx, opts); err != nil {
 		return nil, fail("open", err)
 	}
+	named, err := mayName(ctx, pool, ownMode)
+	if err != nil {
+		return nil, fail("open", err)
+	}
+	s.named.Store(named)
 	return s, nil
 }
 

@@ -136,23 +136,21 @@ func (s *Store) settleTick(ctx context.Context, conn *pgx.Conn, t *tick) (again 
 // expected. The caller has the token.
 func (s *Store) tick(ctx context.Context, conn *pgx.Conn) (t tick, err error) {
 	q, head := &s.sequencer, s.head.Load()
-	batch := &pgconn.Batch{}
-	batch.ExecParams(s.sql.tick, [][]byte{
+	calls := []call{{sql: s.sql.tick, params: [][]byte{
 		strconv.AppendInt(nil, q.n, 10), strconv.AppendInt(nil, q.xidEpoch, 10), []byte(q.xmax), []byte(q.xips),
-	}, nil, nil, nil)
+	}}}
 	if !q.many {
-		batch.ExecParams(s.sql.near, nearParams(head, head+nearest), nil, nil, []int16{1})
+		calls = append(calls, s.nearCall(head, head+nearest))
 	}
-	results := conn.PgConn().ExecBatch(ctx, batch)
-	if results.NextResult() {
-		err = t.read(results.ResultReader())
-	}
-	if err == nil && results.NextResult() {
-		t.newest, err = readEnvelopes(results.ResultReader())
-	}
-	if closing := results.Close(); closing != nil {
-		return tick{}, closing
-	}
+	err = s.roundTrip(ctx, conn, calls, func(answers *pgconn.MultiResultReader) (err error) {
+		if answers.NextResult() {
+			err = t.read(answers.ResultReader())
+		}
+		if err == nil && answers.NextResult() {
+			t.newest, err = readEnvelopes(answers.ResultReader())
+		}
+		return err
+	})
 	q.many = t.head-head > nearest
 	t.newest = endingAt(t.newest, head, t.head)
 	return t, err
