@@ -273,7 +273,8 @@ func (p *sqlitePlace) query(ctx context.Context, query string, each func(*sql.Ro
 
 // openUserDB opens the file as a program does that has tables of its own in it.
 func openUserDB(path string) (*sql.DB, error) {
-	return sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)")
+	return sql.Open("sqlite", fmt.Sprintf("file:%s?_txlock=immediate&_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)",
+		path, patience.Milliseconds()))
 }
 
 // newPlace makes a place for a test.
