@@ -33,7 +33,7 @@ const (
 )
 
 // Hint tells stores on the same log in other processes that something was emitted, or is about to be; see pulse.Hinter. It is a NOTIFY
-// of its own, in no transaction of yours, as commits of those wait for each other. Where a pooler or a failure keeps it from
+// of its own, in no transaction of yours, as commits of those wait for each other, and nobody waits for the disk. Where a pooler or a failure keeps it from
 // arriving the others find out a little later.
 func (s *Store) Hint() {
 	for {
@@ -60,7 +60,7 @@ func (s *Store) notify() {
 	defer s.leave()
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), hintTimeout)
-		_, _ = s.pool.Exec(ctx, "SELECT pg_notify($1, $2)", pgx.QueryExecModeExec, hintChannel, string(s.schema)+" "+s.hints.self)
+		_, _ = s.pool.Exec(ctx, "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)", pgx.QueryExecModeExec, hintChannel, string(s.schema)+" "+s.hints.self)
 		cancel()
 		select {
 		case <-time.After(hintEvery):

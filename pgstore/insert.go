@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/edupulse-live/pulse"
@@ -37,6 +38,39 @@ func appendSQL(one bool, way string) string {
 		statement = "SELECT WHERE @append_one($1%s::@new_event, $2::text, $3::int4, %s) = 1"
 	}
 	return fmt.Sprintf(statement, text, way)
+}
+
+// insertOneSQL is what appendSQL(true, unitInTx) does, with a parameter for each column and without a function: the server does less each time, and
+// much more the first time on a connection. So it is for connections that prepare statements.
+var insertOneSQL = func() string {
+	var names, values strings.Builder
+	for i := range columns {
+		fmt.Fprintf(&names, ", %s", columns[i].name)
+		fmt.Fprintf(&values, ", $%d::%s", i+1, typeNames[columns[i].oid])
+	}
+	return fmt.Sprintf(`INSERT INTO @events (id%s)
+		SELECT CASE WHEN s.origin <> $%[3]d::text THEN @refuse('PU002', s.origin)
+			WHEN s.max_event_bytes < $%[4]d::int4 THEN @refuse('PU003', s.max_event_bytes::text)
+			ELSE nextval('@event_units') END%[2]s
+		FROM @settings s ON CONFLICT (event_id) DO NOTHING`, &names, &values, len(columns)+1, len(columns)+2)
+}()
+
+// scalars are the parameters of insertOneSQL, for pgx.
+func scalars(recs []pulse.Record) []any {
+	r := &recs[0]
+	return []any{
+		orNull([16]byte(r.ID)), r.OccurredAt, orNull([16]byte(r.Actor)), orNull([16]byte(r.Causation)), r.Version, r.Format, r.Name, r.Source,
+		orNull(r.Correlation), orNull(r.Key), orNull(r.Trace), r.FactSalt[:], r.LinkSalt[:], r.Digests, r.Commitment[:],
+		orNull(string(r.Extensions)), orNull(string(r.Data)), r.Origin, r.Size(),
+	}
+}
+
+func orNull[T comparable](v T) any {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return v
 }
 
 // syncSQL is an expression that makes the commit of the transaction durable where the server's settings would not.

@@ -32,18 +32,13 @@ func SQLTx(tx *sql.Tx) pulse.Appender { return DefaultSchema.SQLTx(tx) }
 // SQLTx is the function SQLTx for the log in this schema.
 func (s Schema) SQLTx(tx *sql.Tx) pulse.Appender { return newUserTx(s, sqlTx{tx}) }
 
-func newUserTx(s Schema, t transaction) *userTx {
-	return &userTx{
-		schema: s, tx: t,
-		sql: statements{appendInTx: s.sql(appendSQL(false, unitInTx)), appendOneInTx: s.sql(appendSQL(true, unitInTx)), compare: s.sql(compareSQL), doom: s.sql(doomSQL)},
-	}
-}
+func newUserTx(s Schema, t transaction) *userTx { return &userTx{s, t, statementsOf(s)} }
 
 // userTx is a transaction that the store did not begin.
 type userTx struct {
 	schema Schema
 	tx     transaction
-	sql    statements // those that append needs
+	sql    *statements
 }
 
 // Append is Store.Append as part of the transaction.

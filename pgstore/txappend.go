@@ -16,6 +16,7 @@ import (
 type transaction interface {
 	exec(ctx context.Context, sql string, args ...any) (rows int64, err error)
 	query(ctx context.Context, sql string, args ...any) (cursor, error)
+	prepares() bool // statements, each once for a connection; then it takes what pgx takes
 }
 
 // cursor is a result being read.
@@ -38,6 +39,11 @@ func (t pgxTx) query(ctx context.Context, sql string, args ...any) (cursor, erro
 	return t.tx.Query(ctx, sql, args...)
 }
 
+func (t pgxTx) prepares() bool {
+	conn := t.tx.Conn()
+	return conn != nil && conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
+}
+
 // sqlTx is a transaction of database/sql.
 type sqlTx struct{ tx *sql.Tx }
 
@@ -57,6 +63,8 @@ func (t sqlTx) query(ctx context.Context, sql string, args ...any) (cursor, erro
 	return sqlRows{rows}, nil
 }
 
+func (t sqlTx) prepares() bool { return false }
+
 type sqlRows struct{ *sql.Rows }
 
 func (r sqlRows) Close() { _ = r.Rows.Close() }
@@ -74,11 +82,14 @@ func (s *statements) append(ctx context.Context, t transaction, recs []pulse.Rec
 	for rest := recs; len(rest) > 0; {
 		part := rest[:min(len(rest), insertChunk)]
 		rest = rest[len(part):]
-		sql := s.appendInTx
-		if len(part) == 1 {
+		sql, args := s.appendInTx, literals
+		switch {
+		case len(part) == 1 && t.prepares():
+			sql, args = s.insertOneInTx, scalars
+		case len(part) == 1:
 			sql = s.appendOneInTx
 		}
-		n, err := t.exec(ctx, sql, literals(part)...)
+		n, err := t.exec(ctx, sql, args(part)...)
 		if err != nil {
 			return err
 		}
@@ -127,7 +138,7 @@ func (s *statements) compareAll(ctx context.Context, t transaction, recs []pulse
 		for i := range part {
 			env := stored[part[i].ID]
 			if env == nil {
-				return fmt.Errorf("%w: event %s is neither stored nor could it be: the index of event ids is damaged", pulse.ErrStore, part[i].ID)
+				return fmt.Errorf("%w: event %s is neither stored nor could it be: the log has no settings, or the index of event ids is damaged", pulse.ErrStore, part[i].ID)
 			}
 			if !part[i].Repeats(env) {
 				return &pulse.ConflictError{ID: env.ID, Position: env.Position}
