@@ -101,6 +101,13 @@ const storeTimeout = 30 * time.Second
 // transaction commits. After committing call Wake, or use the adapter's Do, so that subscriptions see it at once.
 func (b *Bus) In(a Appender) Emitter { return txEmitter{bus: b, to: a} }
 
+// InUntilWake is In for who is sure to call Wake once the transaction has ended, as the Do of each adapter is: the bus does not look for its events
+// before.
+func (b *Bus) InUntilWake(a Appender) Emitter { return txEmitter{bus: b, to: untilWake{a}} }
+
+// untilWake marks an Appender of InUntilWake.
+type untilWake struct{ Appender }
+
 // Wake tells the bus that something was committed to its store. Emit does it by itself.
 func (b *Bus) Wake() { b.committed() }
 

@@ -137,7 +137,7 @@ func (b *Bus) emit(ctx context.Context, to Appender, evs []Event, opts []EmitOpt
 	if err := to.Append(ctx, recs); err != nil {
 		return ids, fmt.Errorf("emit %s: %w", nameForError(evs[0]), err)
 	}
-	if to != Appender(b.batch) && to != Appender(b.given) {
+	if _, told := to.(untilWake); !told && to != Appender(b.batch) && to != Appender(b.given) {
 		b.expect()
 	}
 	return ids, nil

@@ -195,3 +195,42 @@ func TestLooksAtTheLogArePaced(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoWakesIsNotWaitedFor: until a transaction of InUntilWake has ended the log is looked at no more often than always; of In it is.
+func TestWhoWakesIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &counting{Store: memstore.New(nil)}
+		bus, got := subscribed(t, store)
+		ctx, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- bus.Run(ctx) }()
+		time.Sleep(time.Second)
+		looks := func(in func(pulse.Appender) pulse.Emitter) int64 {
+			err := store.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
+				if _, err := in(tx).Emit(ctx, lesson{}); err != nil {
+					return err
+				}
+				store.infos.Store(0)
+				time.Sleep(100 * time.Millisecond)
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := store.infos.Load()
+			bus.Wake()
+			synctest.Wait()
+			return n
+		}
+		if in, until := looks(bus.In), looks(bus.InUntilWake); in < 10 || until > 6 {
+			t.Errorf("%d looks in 100 ms with In and %d with InUntilWake, want 10 or more and 6 at most", in, until)
+		}
+		if got.Load() != 2 {
+			t.Errorf("%d events are handled, want 2", got.Load())
+		}
+		stop()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -7,13 +7,10 @@ import (
 )
 
 // Do runs fn in a transaction of the store: what it emits through e exists if it returns nil, and none of it
-// otherwise. Other transactions and appends go on meanwhile. After the commit it wakes the bus.
+// otherwise. Other transactions and appends go on meanwhile. Afterwards it wakes the bus.
 func Do(ctx context.Context, store *Store, bus *pulse.Bus, fn func(tx *Tx, e pulse.Emitter) error) error {
-	err := store.Transact(ctx, func(_ context.Context, tx pulse.Tx) error {
-		return fn(tx.(*Tx), bus.In(tx))
+	defer bus.Wake()
+	return store.Transact(ctx, func(_ context.Context, tx pulse.Tx) error {
+		return fn(tx.(*Tx), bus.InUntilWake(tx))
 	})
-	if err == nil {
-		bus.Wake()
-	}
-	return err
 }

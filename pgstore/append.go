@@ -114,7 +114,7 @@ func (s *Store) appendRepeats(ctx context.Context, recs []pulse.Record) (err err
 			if err != nil {
 				return err
 			}
-			return s.sql.append(ctx, pgxTx{tx}, recs)
+			return s.schema.append(ctx, pgxTx{tx}, recs)
 		})
 		if !hasCode(err, deadlockDetected, serializationFailure) {
 			return err

@@ -2,7 +2,6 @@ package pgstore
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/edupulse-live/pulse"
@@ -42,18 +41,15 @@ func appendSQL(one bool, way string) string {
 
 // insertOneSQL is what appendSQL(true, unitInTx) does, with a parameter for each column and without a function: the server does less each time, and
 // much more the first time on a connection. So it is for connections that prepare statements.
-var insertOneSQL = func() string {
-	var names, values strings.Builder
-	for i := range columns {
-		fmt.Fprintf(&names, ", %s", columns[i].name)
-		fmt.Fprintf(&values, ", $%d::%s", i+1, typeNames[columns[i].oid])
-	}
-	return fmt.Sprintf(`INSERT INTO @events (id%s)
-		SELECT CASE WHEN s.origin <> $%[3]d::text THEN @refuse('PU002', s.origin)
-			WHEN s.max_event_bytes < $%[4]d::int4 THEN @refuse('PU003', s.max_event_bytes::text)
-			ELSE nextval('@event_units') END%[2]s
-		FROM @settings s ON CONFLICT (event_id) DO NOTHING`, &names, &values, len(columns)+1, len(columns)+2)
-}()
+const insertOneSQL = `INSERT INTO @events (id,
+		event_id, occurred_at, actor_id, causation_id, version, format, name, source,
+		correlation_id, key, trace, fact_salt, link_salt, digests, commitment, extensions, data)
+	SELECT CASE WHEN s.origin <> $18::text THEN @refuse('PU002', s.origin)
+			WHEN s.max_event_bytes < $19::int4 THEN @refuse('PU003', s.max_event_bytes::text)
+			ELSE nextval('@event_units') END,
+		$1::uuid, $2::timestamptz, $3::uuid, $4::uuid, $5::int4, $6::int2, $7::text, $8::text,
+		$9::text, $10::text, $11::text, $12::bytea, $13::bytea, $14::bytea, $15::bytea, $16::json, $17::json
+	FROM @settings s ON CONFLICT (event_id) DO NOTHING`
 
 // scalars are the parameters of insertOneSQL, for pgx.
 func scalars(recs []pulse.Record) []any {

@@ -24,21 +24,18 @@ import (
 func Tx(tx pgx.Tx) pulse.Appender { return DefaultSchema.Tx(tx) }
 
 // Tx is the function Tx for the log in this schema.
-func (s Schema) Tx(tx pgx.Tx) pulse.Appender { return newUserTx(s, pgxTx{tx}) }
+func (s Schema) Tx(tx pgx.Tx) pulse.Appender { return &userTx{s, pgxTx{tx}} }
 
 // SQLTx is Tx for a transaction of database/sql, whatever its driver.
 func SQLTx(tx *sql.Tx) pulse.Appender { return DefaultSchema.SQLTx(tx) }
 
 // SQLTx is the function SQLTx for the log in this schema.
-func (s Schema) SQLTx(tx *sql.Tx) pulse.Appender { return newUserTx(s, sqlTx{tx}) }
-
-func newUserTx(s Schema, t transaction) *userTx { return &userTx{s, t, statementsOf(s)} }
+func (s Schema) SQLTx(tx *sql.Tx) pulse.Appender { return &userTx{s, sqlTx{tx}} }
 
 // userTx is a transaction that the store did not begin.
 type userTx struct {
 	schema Schema
 	tx     transaction
-	sql    *statements
 }
 
 // Append is Store.Append as part of the transaction.
@@ -50,7 +47,7 @@ func (u *userTx) Append(ctx context.Context, recs []pulse.Record) error {
 	if err := u.schema.check(); err != nil {
 		return fail(op, err)
 	}
-	if err := u.sql.append(ctx, u.tx, recs); err != nil {
+	if err := u.schema.append(ctx, u.tx, recs); err != nil {
 		return fail(op, notCommitted(err))
 	}
 	return nil
@@ -100,9 +97,10 @@ func Do(ctx context.Context, pool *pgxpool.Pool, bus *pulse.Bus, fn func(tx pgx.
 // Do is the function Do for the log in this schema.
 func (s Schema) Do(ctx context.Context, pool *pgxpool.Pool, bus *pulse.Bus, fn func(tx pgx.Tx, e pulse.Emitter) error) error {
 	const op = "do"
+	defer bus.Wake()  // also when nobody knows whether it has committed
 	own := error(nil) // fn's
 	err := inTx(ctx, pool, pgx.TxOptions{}, func(tx pgx.Tx) error {
-		own = fn(tx, bus.In(s.Tx(tx)))
+		own = fn(tx, bus.InUntilWake(s.Tx(tx)))
 		return own
 	})
 	switch {
@@ -111,7 +109,6 @@ func (s Schema) Do(ctx context.Context, pool *pgxpool.Pool, bus *pulse.Bus, fn f
 	case err != nil:
 		return failSent(op, err)
 	}
-	bus.Wake()
 	return nil
 }
 

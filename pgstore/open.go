@@ -47,7 +47,7 @@ type Store struct {
 	schema  Schema
 	origin  string
 	limit   int
-	sql     *statements
+	sql     statements
 	named   atomic.Bool   // statements are, see roundTrip
 	buffers sync.Pool     // of *unit
 	room    chan struct{} // holds a token for each open Transact: some connections always stay for others
@@ -123,7 +123,7 @@ func open(ctx context.Context, pool *pgxpool.Pool, opts *Options, ownMode bool) 
 	if err := s.schema.check(); err != nil {
 		return nil, fail("open", err)
 	}
-	s.sql = statementsOf(s.schema)
+	s.sql = newStatements(s.schema)
 	s.buffers.New = func() any { return new(unit) }
 	s.room = make(chan struct{}, max(1, int(pool.Config().MaxConns)-2))
 	s.sequencer.init()
@@ -204,44 +204,24 @@ func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 
 // statements are those that are used often, for the store's schema.
 type statements struct {
-	insert, insertOne         string // wait plainWait for who stores the same id
-	appendInTx, appendOneInTx string
-	insertOneInTx             string // instead of appendOneInTx
-	compare                   string
-	tick                      string
-	head, page, near          string
-	lookup, reach             string
-	fence, current            string // fence until the end of the transaction, or at the moment only
-	doom                      string
+	insert, insertOne string // wait plainWait for who stores the same id
+	tick              string
+	head, page, near  string
+	lookup, reach     string
+	fence, current    string // fence until the end of the transaction, or at the moment only
 }
 
-// allStatements are the statements of all schemas that were used: Schema -> *statements
-var allStatements sync.Map
-
-func statementsOf(schema Schema) *statements {
-	if s, ok := allStatements.Load(schema); ok {
-		return s.(*statements)
-	}
-	s, _ := allStatements.LoadOrStore(schema, newStatements(schema))
-	return s.(*statements)
-}
-
-func newStatements(schema Schema) *statements {
-	return &statements{
-		insert:        schema.sql(appendSQL(false, ownUnit)),
-		insertOne:     schema.sql(appendSQL(true, ownUnit)),
-		appendInTx:    schema.sql(appendSQL(false, unitInTx)),
-		appendOneInTx: schema.sql(appendSQL(true, unitInTx)),
-		insertOneInTx: schema.sql(insertOneSQL),
-		compare:       schema.sql(compareSQL),
-		tick:          schema.sql(tickSQL),
-		head:          schema.sql(headSQL),
-		page:          schema.sql(pageSQL),
-		near:          schema.sql(nearSQL),
-		lookup:        schema.sql(lookupSQL),
-		reach:         schema.sql(reachSQL),
-		fence:         schema.sql(fenceSQL),
-		current:       schema.sql(strings.Replace(fenceSQL, "FOR KEY SHARE OF l", "", 1)),
-		doom:          schema.sql(doomSQL),
+func newStatements(schema Schema) statements {
+	return statements{
+		insert:    schema.sql(appendSQL(false, ownUnit)),
+		insertOne: schema.sql(appendSQL(true, ownUnit)),
+		tick:      schema.sql(tickSQL),
+		head:      schema.sql(headSQL),
+		page:      schema.sql(pageSQL),
+		near:      schema.sql(nearSQL),
+		lookup:    schema.sql(lookupSQL),
+		reach:     schema.sql(reachSQL),
+		fence:     schema.sql(fenceSQL),
+		current:   schema.sql(strings.Replace(fenceSQL, "FOR KEY SHARE OF l", "", 1)),
 	}
 }

@@ -156,7 +156,7 @@ func (t *txn) Append(ctx context.Context, recs []pulse.Record) error {
 	if err := t.store.check(recs); err != nil {
 		return fail(op, err)
 	}
-	if err := t.store.sql.append(ctx, pgxTx{t.tx}, recs); err != nil {
+	if err := t.store.schema.append(ctx, pgxTx{t.tx}, recs); err != nil {
 		return fail(op, notCommitted(err))
 	}
 	return nil

@@ -74,7 +74,7 @@ const doomSQL = "SELECT @refuse('PU004', 'an event of a unit was refused, so tha
 
 // append stores those of recs in t that are not stored yet, and compares the others. After an error t can only be rolled back, or holds
 // nothing of recs.
-func (s *statements) append(ctx context.Context, t transaction, recs []pulse.Record) error {
+func (s Schema) append(ctx context.Context, t transaction, recs []pulse.Record) error {
 	if err := sameOrigin(recs); err != nil {
 		return err
 	}
@@ -82,14 +82,11 @@ func (s *statements) append(ctx context.Context, t transaction, recs []pulse.Rec
 	for rest := recs; len(rest) > 0; {
 		part := rest[:min(len(rest), insertChunk)]
 		rest = rest[len(part):]
-		sql, args := s.appendInTx, literals
-		switch {
-		case len(part) == 1 && t.prepares():
-			sql, args = s.insertOneInTx, scalars
-		case len(part) == 1:
-			sql = s.appendOneInTx
+		sql, args := appendSQL(len(part) == 1, unitInTx), literals
+		if len(part) == 1 && t.prepares() {
+			sql, args = insertOneSQL, scalars
 		}
-		n, err := t.exec(ctx, sql, args(part)...)
+		n, err := t.exec(ctx, s.sql(sql), args(part)...)
 		if err != nil {
 			return err
 		}
@@ -99,7 +96,7 @@ func (s *statements) append(ctx context.Context, t transaction, recs []pulse.Rec
 		}
 		if err := s.compareAll(ctx, t, part); err != nil {
 			if inserted > 0 { // they must not be committed by somebody who overlooks the error
-				_, _ = t.exec(ctx, s.doom)
+				_, _ = t.exec(ctx, s.sql(doomSQL))
 			}
 			return err
 		}
@@ -127,7 +124,7 @@ const compareSQL = `SELECT e.event_id::text, e.name, e.version, e.source, coales
 const compareChunk = 64
 
 // compareAll finds out whether those of recs that were stored already say the same. The rows just inserted do.
-func (s *statements) compareAll(ctx context.Context, t transaction, recs []pulse.Record) error {
+func (s Schema) compareAll(ctx context.Context, t transaction, recs []pulse.Record) error {
 	for len(recs) > 0 {
 		part := recs[:min(len(recs), compareChunk)]
 		recs = recs[len(part):]
@@ -149,12 +146,12 @@ func (s *statements) compareAll(ctx context.Context, t transaction, recs []pulse
 }
 
 // stored reads what is compared of the events with the ids of recs.
-func (s *statements) stored(ctx context.Context, t transaction, recs []pulse.Record) (map[uuid.UUID]*pulse.Envelope, error) {
+func (s Schema) stored(ctx context.Context, t transaction, recs []pulse.Record) (map[uuid.UUID]*pulse.Envelope, error) {
 	ids := make([]string, len(recs))
 	for i := range recs {
 		ids[i] = recs[i].ID.String()
 	}
-	rows, err := t.query(ctx, s.compare, textArray(ids))
+	rows, err := t.query(ctx, s.sql(compareSQL), textArray(ids))
 	if err != nil {
 		return nil, err
 	}

@@ -50,11 +50,6 @@ const (
 	uuidOID        = 2950
 )
 
-// typeNames are what SQL calls them.
-var typeNames = map[uint32]string{
-	byteaOID: "bytea", int2OID: "int2", int4OID: "int4", textOID: "text", jsonOID: "json", timestamptzOID: "timestamptz", uuidOID: "uuid",
-}
-
 // unit writes events as one parameter: a value of new_event for one, an array of them for more.
 type unit struct {
 	buf    []byte

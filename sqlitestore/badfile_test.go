@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -263,7 +264,7 @@ func TestOrigin(t *testing.T) {
 		{Origin: "school/north", MaxEventBytes: 5},
 		{},
 	} {
-		if got, err := open(opts); err != nil || got != want {
+		if got, err := open(opts); err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("opened with %+v: %+v, %v, want %+v", opts, got, err, want)
 		}
 	}

@@ -12,13 +12,10 @@ import (
 // none of it otherwise. tx is on the store's one writing connection: other writers, Emit among them, wait for fn,
 // and fn must not wait for them. It may use tables of its own in the store's file.
 func Do(ctx context.Context, store *Store, bus *pulse.Bus, fn func(tx *sql.Tx, e pulse.Emitter) error) error {
-	err := store.Transact(ctx, func(_ context.Context, tx pulse.Tx) error {
-		return fn(tx.Unwrap().(*sql.Tx), bus.In(tx))
+	defer bus.Wake()
+	return store.Transact(ctx, func(_ context.Context, tx pulse.Tx) error {
+		return fn(tx.Unwrap().(*sql.Tx), bus.InUntilWake(tx))
 	})
-	if err == nil {
-		bus.Wake()
-	}
-	return err
 }
 
 // OnTx handles events of type E in a transaction that also remembers the delivery: what the handler writes through
