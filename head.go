@@ -68,7 +68,7 @@ func (h *headSignal) interval() time.Duration {
 	return nextLook(time.Since(h.sign))
 }
 
-// watch follows the head of the log until ctx ends.
+// watchHead follows the head of the log until ctx ends.
 func (b *Bus) watchHead(ctx context.Context) {
 	failing := false
 	for {
@@ -94,10 +94,9 @@ func (b *Bus) watchHead(ctx context.Context) {
 // untilNextLook waits until the head is to be looked at again. It is false when ctx has ended.
 func (h *headSignal) untilNextLook(ctx context.Context) bool {
 	wait := h.interval()
-	due := time.Now().Add(wait)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	for {
+	for due := time.Now().Add(wait); ; {
 		select {
 		case <-ctx.Done():
 			return false
@@ -106,7 +105,10 @@ func (h *headSignal) untilNextLook(ctx context.Context) bool {
 		case <-timer.C:
 			return true
 		case <-h.sooner:
-			timer.Reset(min(h.interval(), time.Until(due)))
+			if wait := h.interval(); wait < time.Until(due) { // only ever sooner, however many signs there are
+				due = time.Now().Add(wait)
+				timer.Reset(wait)
+			}
 		}
 	}
 }

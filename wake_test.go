@@ -196,6 +196,38 @@ func TestLooksAtTheLogArePaced(t *testing.T) {
 	})
 }
 
+// TestManySignsDelayNoLook: the log is looked at soon after a sign, however many others follow it.
+func TestManySignsDelayNoLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &counting{Store: memstore.New(nil)}
+		bus, _ := subscribed(t, store)
+		ctx, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- bus.Run(ctx) }()
+		time.Sleep(time.Second)
+		store.infos.Store(0)
+		err := store.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
+			for range 20 {
+				if _, err := bus.In(tx).Emit(ctx, lesson{}); err != nil {
+					return err
+				}
+				time.Sleep(500 * time.Microsecond)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := store.infos.Load(); n < 3 {
+			t.Errorf("the log was looked at %d times in 10 ms, want 3 at least", n)
+		}
+		stop()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestWhoWakesIsNotWaitedFor: until a transaction of InUntilWake has ended the log is looked at no more often than always; of In it is.
 func TestWhoWakesIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

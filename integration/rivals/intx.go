@@ -127,6 +127,25 @@ func (b *bench) atRate(ctx context.Context, do func(context.Context) error) erro
 	return failed
 }
 
+// waits emits at a rate, and returns the times from emit to handler.
+func (b *bench) waits(ctx context.Context, c contestant, t *tally, s shape) (waits []float64, err error) {
+	err = during(ctx, c.run, func(ctx context.Context) error {
+		if err := b.warm(ctx, c, t); err != nil {
+			return err
+		}
+		first := t.emitted.Load()
+		if err := b.atRate(ctx, func(ctx context.Context) error { return s.emit(ctx, c, t.next(1)) }); err != nil {
+			return err
+		}
+		if err := t.await(ctx, drainWait); err != nil {
+			return err
+		}
+		waits = t.waits(first)
+		return nil
+	})
+	return waits, err
+}
+
 // measureLatency measures the time from emit to handler at a rate.
 func measureLatency(ctx context.Context, b *bench) error {
 	const emit, tx = "200/s by Emit", "200/s in a transaction"
@@ -139,22 +158,13 @@ func measureLatency(ctx context.Context, b *bench) error {
 		{tx, shape{unit: 1, inTx: true}, []entry{pulseEntry, pulseLog, pulseElsewhere, sketchEntry, watermillBest, riverBest, naiveEntry}},
 	} {
 		err := b.byTurns(ctx, way.entries, func(e entry, c contestant, t *tally) error {
-			return during(ctx, c.run, func(ctx context.Context) error {
-				if err := b.warm(ctx, c, t); err != nil {
-					return err
-				}
-				first := t.emitted.Load()
-				if err := b.atRate(ctx, func(ctx context.Context) error { return way.s.emit(ctx, c, t.next(1)) }); err != nil {
-					return err
-				}
-				if err := t.await(ctx, drainWait); err != nil {
-					return err
-				}
-				waits := t.waits(first)
-				b.report.add("latency", way.what+", p50", e.name, "ms", quantile(waits, 0.5))
-				b.report.add("latency", way.what+", p99", e.name, "ms", quantile(waits, 0.99))
-				return nil
-			})
+			waits, err := b.waits(ctx, c, t, way.s)
+			if err != nil {
+				return err
+			}
+			b.report.add("latency", way.what+", p50", e.name, "ms", quantile(waits, 0.5))
+			b.report.add("latency", way.what+", p99", e.name, "ms", quantile(waits, 0.99))
+			return nil
 		})
 		if err != nil {
 			return err

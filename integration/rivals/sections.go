@@ -138,13 +138,21 @@ func (b *bench) drain(ctx context.Context, c relaying) (n int64, err error) {
 
 // measureLarge measures from emit to handler in an empty log and in one that holds many events.
 func measureLarge(ctx context.Context, b *bench) error {
-	const empty, full = "empty log", "large log"
-	s := shape{callers: 1024, unit: 1}
-	err := b.byTurns(ctx, []entry{pulseEntry}, func(e entry, c contestant, t *tally) error {
-		f, err := b.flow(ctx, e, c, t, s)
-		b.report.add("large", empty, e.name, perSecond, f.perSecond)
-		return err
-	})
+	const empty, full, latency = "empty log", "large log", ", 200/s, p50"
+	measure := func(what string, c contestant, t *tally) error {
+		f, err := b.flow(ctx, pulseEntry, c, t, shape{callers: 1024, unit: 1})
+		if err != nil {
+			return err
+		}
+		waits, err := b.waits(ctx, c, t, shape{unit: 1})
+		if err != nil {
+			return err
+		}
+		b.report.add("large", what, pulseEntry.name, perSecond, f.perSecond)
+		b.report.add("large", what+latency, pulseEntry.name, "ms", quantile(waits, 0.5))
+		return nil
+	}
+	err := b.byTurns(ctx, []entry{pulseEntry}, func(_ entry, c contestant, t *tally) error { return measure(empty, c, t) })
 	if err != nil {
 		return err
 	}
@@ -153,18 +161,20 @@ func measureLarge(ctx context.Context, b *bench) error {
 			return err
 		}
 		for range b.rounds {
-			f, err := b.flow(ctx, pulseEntry, c, t, s)
-			if err != nil {
+			if err := measure(full, c, t); err != nil {
 				return err
 			}
-			b.report.add("large", full, pulseEntry.name, perSecond, f.perSecond)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	b.report.atLeast("large", "of an empty log", b.report.median("large", full, pulseEntry)/b.report.median("large", empty, pulseEntry), 0.9)
+	of := func(what string) float64 {
+		return b.report.median("large", full+what, pulseEntry) / b.report.median("large", empty+what, pulseEntry)
+	}
+	b.report.atLeast("large", "rate, of an empty log's", of(""), 0.9)
+	b.report.atMost("large", "latency, of an empty log's", of(latency), 1.1)
 	return nil
 }
 
