@@ -13,9 +13,9 @@ const (
 	relisten = time.Second
 )
 
-// nextLook is how long to wait until the log is looked at again, so long after the last sign that it will grow: a fraction of that time.
+// nextLook is how long to wait until the log is looked at again, so long after the last sign that it will grow: an eighth of that time.
 func nextLook(since time.Duration) time.Duration {
-	return min(max(since/4, soonFirst), pollInterval)
+	return min(max(since/8, soonFirst), pollInterval)
 }
 
 // stored takes in what a batch has stored, and tells of it.
