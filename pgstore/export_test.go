@@ -27,6 +27,8 @@ func Explain(ctx context.Context, s *Store) (*Explainer, error) {
 	for _, setting := range []string{
 		"LOAD 'auto_explain'", "SET auto_explain.log_min_duration = 0", "SET auto_explain.log_nested_statements = on",
 		"SET auto_explain.log_analyze = on", "SET client_min_messages = log",
+		// What a log of many millions of events would tempt the planner to.
+		"SET parallel_setup_cost = 0", "SET parallel_tuple_cost = 0", "SET min_parallel_table_scan_size = 0", "SET min_parallel_index_scan_size = 0",
 	} {
 		if _, err := x.conn.Exec(ctx, setting); err != nil {
 			return nil, errors.Join(err, x.conn.Close(ctx))

@@ -242,7 +242,7 @@ CREATE FUNCTION @near(after bigint, through bigint) RETURNS TABLE (
     correlation_id text, causation_id uuid, key text, trace text, commitment bytea, extensions json, data json
 ) LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET jit = off
+SET jit = off SET max_parallel_workers_per_gather = 0
 AS $$
 #variable_conflict use_column
 BEGIN
