@@ -125,6 +125,34 @@ func TestWhatWasJustEmittedIsAtHand(t *testing.T) {
 	}
 }
 
+// bringing is a store whose looks bring the last event along.
+type bringing struct{ *counting }
+
+func (s bringing) Info(ctx context.Context) (pulse.Info, error) {
+	info, err := s.counting.Info(ctx)
+	if err == nil && info.Head > 0 {
+		var page pulse.Page
+		page, err = s.Store.Read(ctx, pulse.Query{After: info.Head - 1})
+		info.Newest = page.Envelopes
+	}
+	return info, err
+}
+
+// TestWhatALookBringsIsNotRead: what another process has emitted is handled without a read if the look that found it brought it.
+func TestWhatALookBringsIsNotRead(t *testing.T) {
+	store := bringing{&counting{Store: memstore.New(nil)}}
+	bus, got := subscribed(t, store)
+	other, err := pulse.New(store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	emit(t, other, lesson{"a", 1})
+	drain(t, bus)
+	if n := store.reads.Load(); got.Load() != 1 || n != 0 {
+		t.Errorf("%d events are handled and the store was read %d times, want 1 and never", got.Load(), n)
+	}
+}
+
 // subscribed is a bus over store that counts what it handles.
 func subscribed(t *testing.T, store pulse.Store) (*pulse.Bus, *atomic.Int64) {
 	t.Helper()

@@ -50,6 +50,18 @@ func openOn(t *testing.T, pool *pgxpool.Pool) *pgstore.Store {
 	return s
 }
 
+// A look brings along what it finds, unless that is much.
+func TestInfoBringsTheNewest(t *testing.T) {
+	s := openStore(t, newDatabase(t))
+	origin := originOf(t, s)
+	for _, c := range []struct{ events, want int }{{1, 1}, {3, 3}, {100, 0}} {
+		appendTo(t, s, lessons(origin, c.events)...)
+		if got := info(t, s).Newest; len(got) != c.want {
+			t.Errorf("with %d new events came %d, want %d", c.events, len(got), c.want)
+		}
+	}
+}
+
 // A named statement that the server has forgotten, or knows another way, is nobody's error: everything is stored, once, and read.
 func TestNamedStatementsThatAreNotWhatTheyWere(t *testing.T) {
 	for name, spoil := range map[string]func(t *testing.T, pool *pgxpool.Pool){

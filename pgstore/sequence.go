@@ -35,7 +35,7 @@ type sequencer struct {
 	n          int64
 	xidEpoch   int64
 	xmax, xips string // of the snapshot; xips as an array literal
-	many       bool   // events were new at the last tick, so that they will be
+	many       bool   // events were new at the last tick, more than nearest
 }
 
 func (q *sequencer) init() {
@@ -66,7 +66,7 @@ type tick struct {
 	newest                    []pulse.Envelope // up to head, if they were few
 }
 
-// Info describes the log; see pulse.Store. It is one statement and one round trip, and writes only if there are new events.
+// Info describes the log; see pulse.Store. It is one round trip, that brings the newest events along, and writes only if there are new ones.
 func (s *Store) Info(ctx context.Context) (pulse.Info, error) {
 	const op = "info"
 	if err := s.enter(ctx); err != nil {
@@ -132,7 +132,7 @@ func (s *Store) settleTick(ctx context.Context, conn *pgx.Conn, t *tick) (again 
 	return false, s.sequencer.remember(t)
 }
 
-// tick carries out the statement, and in the same round trip reads the events behind the head that the store knows, unless many are to be
+// tick carries out the statement, and in the same round trip and transaction reads the events behind the head that the store knows, unless many are to be
 // expected. The caller has the token.
 func (s *Store) tick(ctx context.Context, conn *pgx.Conn) (t tick, err error) {
 	q, head := &s.sequencer, s.head.Load()
