@@ -5,6 +5,7 @@ package guarantee
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -73,7 +74,9 @@ func orderThroughStops(t *testing.T, k kind, system string) {
 				t.Parallel()
 				r := newRelayed(t, k, host, seed, uint64(i))
 				for done := 0; done < rounds; {
-					for _, a := range stops(r.random, system) {
+					moments := stops(r.random, system)
+					from := i % len(moments) // so that a few rounds of each world come to every moment
+					for _, a := range slices.Concat(moments[from:], moments[:from]) {
 						ttl := stoppedTTL
 						if done == 0 {
 							ttl = 0 // as long as ever
