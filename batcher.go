@@ -28,6 +28,8 @@ type batcher struct {
 	stored func(recs []Record) // called with each batch that was stored; keeps nothing of the slice
 	most   int                 // batches in flight
 
+	buffers sync.Pool // of *[]Record, for batches of several units
+
 	mu       sync.Mutex
 	pending  []*unit
 	waiting  int        // records of pending, those of cancelled units among them
@@ -48,6 +50,7 @@ type unit struct {
 
 func newBatcher(store Appender, stored func(recs []Record)) *batcher {
 	b := &batcher{store: store, stored: stored, most: 1}
+	b.buffers.New = func() any { return new([]Record) }
 	if p, ok := store.(Parallel); ok {
 		b.most = max(1, p.ParallelAppends())
 	}
@@ -106,7 +109,6 @@ func (b *batcher) close() {
 
 // flush writes batch after batch until nothing is pending.
 func (b *batcher) flush() {
-	var recs []Record // reused from batch to batch
 	last := 0
 	for {
 		b.gather(last)
@@ -115,7 +117,7 @@ func (b *batcher) flush() {
 			return
 		}
 		last = len(units)
-		recs = b.write(units, recs)
+		b.write(units)
 	}
 }
 
@@ -177,23 +179,27 @@ func (b *batcher) endFlush() []*unit {
 }
 
 // write appends units as one transaction and answers their callers. When a record is refused for its own sake
-// the batch is split until only its caller fails. It returns the buffer for the next batch.
-func (b *batcher) write(units []*unit, buf []Record) []Record {
+// the batch is split until only its caller fails.
+func (b *batcher) write(units []*unit) {
 	recs := units[0].recs
 	if len(units) > 1 {
-		recs = buf[:0]
+		buf := b.buffers.Get().(*[]Record)
+		defer b.buffers.Put(buf)
+		defer func() { clear(recs) }() // keeps no payload alive
+		recs = (*buf)[:0]
 		for _, u := range units {
 			recs = append(recs, u.recs...)
 		}
-		buf = recs
+		*buf = recs
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	err := b.store.Append(ctx, recs)
 	cancel()
 	if len(units) > 1 && recordsFault(err) {
 		half := len(units) / 2
-		buf = b.write(units[:half], buf)
-		return b.write(units[half:], buf)
+		b.write(units[:half])
+		b.write(units[half:])
+		return
 	}
 	if err == nil {
 		b.stored(recs)
@@ -201,7 +207,6 @@ func (b *batcher) write(units []*unit, buf []Record) []Record {
 	for _, u := range units {
 		u.done <- err
 	}
-	return buf
 }
 
 // recordsFault reports whether err is about a record, not about the store: then its neighbours may pass without it.

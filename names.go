@@ -127,11 +127,21 @@ func validateID(what, s string) error {
 		return err
 	}
 	for _, r := range s {
-		if r == '*' || r == '>' || unicode.IsSpace(r) {
+		if r == '*' || r == '>' || r == ' ' || r >= utf8.RuneSelf && unicode.IsSpace(r) {
 			return fmt.Errorf("%w: %s %s contains %q: use no spaces, '*' and '>'", ErrInvalid, what, clip(s), r)
 		}
 	}
 	return nil
+}
+
+// printable reports whether s is of ASCII's printable characters only, as nearly every text is that emits bring.
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // validateText checks that s is something CloudEvents calls a String (spec 1.0.2, 3.1): UTF-8 without control characters and
@@ -139,6 +149,9 @@ func validateID(what, s string) error {
 func validateText(what, s string, max int) error {
 	if len(s) > max {
 		return fmt.Errorf("%w: %s %s has %d bytes: use at most %d", ErrInvalid, what, clip(s), len(s), max)
+	}
+	if printable(s) {
+		return nil
 	}
 	for i, r := range s {
 		if r == utf8.RuneError {
