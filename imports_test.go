@@ -51,6 +51,7 @@ var floors = map[string]floor{
 	"cmd/*":          {level: 11},
 	"examples/*":     {level: 11, only: []string{".", "cloudevents", "httpapi", "memstore", "sqlitestore", "pgstore", "natsbroker"}, modules: -1},
 
+	"internal/kafkabench": {level: 9, modules: -1},
 	"internal/pgtest":     {level: 6, modules: -1, testing: true},
 	"internal/rabbittest": {level: 6, modules: -1, testing: true},
 }

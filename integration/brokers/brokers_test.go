@@ -3,19 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/edupulse-live/pulse"
-	"github.com/edupulse-live/pulse/brokertest"
 	"github.com/edupulse-live/pulse/internal/bench"
-	"github.com/edupulse-live/pulse/kafkabroker"
 )
 
 // TestRun measures a little with each broker: all numbers are in the table.
@@ -28,7 +21,7 @@ func TestRun(t *testing.T) {
 	for broker, parts := range map[string]map[string]string{
 		"NATS JetStream, embedded": {"the client alone": whole},
 		`RabbitMQ \d+\.\d+\.\d+`:   {"the client alone": whole},
-		"Kafka, which is kfake":    {"the client alone, idempotent": whole, "the client alone, transactions of 4,000": whole},
+		"Kafka, which is kfake":    {"the client alone": whole},
 	} {
 		parts[`the relay, \d+ waiting events`] = whole
 		parts["reading and encoding alone"] = whole
@@ -39,7 +32,7 @@ func TestRun(t *testing.T) {
 			}
 		}
 	}
-	if t.Failed() || strings.Count(out.String(), "\n") != 13 {
+	if t.Failed() || strings.Count(out.String(), "\n") != 12 {
 		t.Errorf("the table:\n%s", out.String())
 	}
 }
@@ -70,80 +63,6 @@ func TestFlags(t *testing.T) {
 	} {
 		if err := run(t.Context(), args, &bytes.Buffer{}); err == nil {
 			t.Errorf("%s: no error", name)
-		}
-	}
-}
-
-// TestProducer reads what the client says to have published: whole transactions, a part of one, and less than one.
-func TestProducer(t *testing.T) {
-	for _, transactional := range []bool{false, true} {
-		for _, n := range []int{2*inTransaction + 500, 3} {
-			t.Run(fmt.Sprintf("%d, transactional %t", n, transactional), func(t *testing.T) {
-				cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, kafkabroker.DefaultTopic))
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer cluster.Close()
-				p, err := newProducer(t.Context(), cluster.ListenAddrs()[0], transactional)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer p.Close()
-				var envs []pulse.Envelope
-				for i := range 7 {
-					envs = append(envs, brokertest.Envelope(pulse.Position(i+1), func(*pulse.Envelope) {}))
-				}
-				records, err := recordsOf(envs, n)
-				if err != nil {
-					t.Fatal(err)
-				}
-				publish, first := p.publish, 1 // behind the record that warms up
-				if transactional {
-					publish, first = p.transact, 0 // which is not there
-				}
-				if err := publish(t.Context(), records); err != nil {
-					t.Fatal(err)
-				}
-				for i, r := range committed(t, cluster, first+n)[first:] {
-					want := &envs[i%len(envs)]
-					if string(r.Key) != want.Key || !bytes.Equal(r.Value, want.Data) || len(r.Headers) < 5 {
-						t.Fatalf("record %d is %s with %v and %s", i, r.Key, r.Headers, r.Value)
-					}
-				}
-			})
-		}
-	}
-}
-
-// committed reads n records that are committed, and makes sure that there are no more.
-func committed(t *testing.T, cluster *kfake.Cluster, n int) (records []*kgo.Record) {
-	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.ConsumeTopics(kafkabroker.DefaultTopic),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	end := &kgo.Record{Topic: kafkabroker.DefaultTopic, Value: []byte("the end")}
-	if err := client.ProduceSync(t.Context(), end).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for {
-		fetches := client.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			t.Fatalf("%v after %d records", err, len(records))
-		}
-		for _, r := range fetches.Records() {
-			if string(r.Value) != string(end.Value) {
-				records = append(records, r)
-				continue
-			}
-			if len(records) != n {
-				t.Fatalf("%d records are committed, not %d", len(records), n)
-			}
-			return records
 		}
 	}
 }

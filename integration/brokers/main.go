@@ -46,9 +46,8 @@ type entry struct {
 
 // subject is a broker that can be measured.
 type subject struct {
-	label   string
-	clients func() []rate // what the client alone does, when that is measured in more than one way
-	close   func() error
+	label string
+	close func() error
 }
 
 // missing says what is not installed.

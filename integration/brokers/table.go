@@ -3,17 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"text/tabwriter"
 
 	"github.com/edupulse-live/pulse/internal/bench"
 )
-
-// rate is how many messages something does in a second.
-type rate struct {
-	what      string
-	perSecond float64
-}
 
 // table is what was measured, for people.
 type table struct {
@@ -23,13 +16,14 @@ type table struct {
 
 // add adds a broker.
 func (t *table) add(s *subject, r *bench.Relay) {
-	clients := []rate{{"the client alone", r.ClientPerSecond}}
-	if s.clients != nil {
-		clients = s.clients()
-	}
-	rates := slices.Concat([]rate{{fmt.Sprintf("the relay, %d waiting events", r.Events), r.PerSecond}}, clients,
-		[]rate{{"reading and encoding alone", r.ReadPerSecond}})
-	for _, it := range rates {
+	for _, it := range []struct {
+		what      string
+		perSecond float64
+	}{
+		{fmt.Sprintf("the relay, %d waiting events", r.Events), r.PerSecond},
+		{"the client alone", r.ClientPerSecond},
+		{"reading and encoding alone", r.ReadPerSecond},
+	} {
 		t.rows = append(t.rows, [3]string{s.label, it.what, fmt.Sprintf("%.0f/s", it.perSecond)})
 	}
 	t.rows = append(t.rows, [3]string{s.label, "the relay, of the slower of its parts", fmt.Sprintf("%.2f", r.Ratio)})
@@ -50,10 +44,4 @@ func (t *table) print(out io.Writer) error {
 		fmt.Fprintln(out, note)
 	}
 	return err
-}
-
-// median of an odd number of measurements; of an even one, the lower of the two in the middle.
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[(len(sorted)-1)/2]
 }

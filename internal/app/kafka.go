@@ -119,8 +119,8 @@ func parseKafka(v string) (BrokerSpec, error) {
 	return BrokerSpec{Kind: BrokerKafka, URL: strings.Join(servers, ",")}, nil
 }
 
-// servers are the addresses in the URLs, and who logs in.
-func (k *KafkaSpec) servers(urls string) (servers, user, password string) {
+// Servers are the addresses in the URLs, HOST:PORT with commas between them, and who logs in.
+func (k *KafkaSpec) Servers(urls string) (servers, user, password string) {
 	user, password = k.User, k.Password
 	var hosts []string
 	for part := range strings.SplitSeq(urls, ",") {

@@ -17,7 +17,7 @@ func validateKafkaTopic(v string) error { return kafkabroker.ValidateTopic(v) }
 
 // options are those of the adapter, and the servers.
 func (k *KafkaSpec) options(urls string, logger *slog.Logger) (servers string, o *kafkabroker.Options) {
-	servers, user, password := k.servers(urls)
+	servers, user, password := k.Servers(urls)
 	return servers, &kafkabroker.Options{
 		Topic: k.Topic, Partitions: k.Partitions, Replicas: k.Replicas, MaxAge: k.MaxAge,
 		Auth: kafkabroker.Auth{User: user, Password: password, Mechanism: k.Mechanism}, TLS: k.TLS, Log: logger,

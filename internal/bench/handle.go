@@ -99,13 +99,13 @@ func (b *bench) latency(ctx context.Context) (*Latency, error) {
 	return l, err
 }
 
-// latencyName is the subscription whose latency is measured.
-const latencyName = "bench"
+// LatencyName is the subscription whose latency is measured. A broker elsewhere keeps something of it.
+const LatencyName = "bench"
 
 // measureLatency is the latency of a subscription with these options.
 func (b *bench) measureLatency(ctx context.Context, bus *pulse.Bus, opts ...pulse.SubscribeOption) (*Latency, error) {
 	var watch stopwatch
-	if err := bus.Subscribe(latencyName, append(opts, pulse.Ordered(), pulse.On(watch.handle))...); err != nil {
+	if err := bus.Subscribe(LatencyName, append(opts, pulse.Ordered(), pulse.On(watch.handle))...); err != nil {
 		return nil, err
 	}
 	settle()

@@ -95,7 +95,7 @@ func (q *rabbitQueue) count(context.Context) (int64, error) {
 
 // remove removes the queue, that of the subscription that measurements make, and the exchanges.
 func (q *rabbitQueue) remove() (err error) {
-	for _, name := range []string{q.name, q.exchange + "." + latencyName} {
+	for _, name := range []string{q.name, q.exchange + "." + LatencyName} {
 		_, gone := q.ch.QueueDelete(name, false, false, false)
 		err = errors.Join(err, gone)
 	}

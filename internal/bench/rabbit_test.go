@@ -64,7 +64,7 @@ func gone(t *testing.T, url string, queues []*rabbitQueue) string {
 	}
 	defer conn.Close()
 	for _, q := range queues {
-		for _, name := range []string{q.name, q.exchange + "." + latencyName} {
+		for _, name := range []string{q.name, q.exchange + "." + LatencyName} {
 			ch, err := conn.Channel()
 			if err != nil {
 				t.Fatal(err)
