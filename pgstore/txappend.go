@@ -39,9 +39,21 @@ func (t pgxTx) query(ctx context.Context, sql string, args ...any) (cursor, erro
 	return t.tx.Query(ctx, sql, args...)
 }
 
+// preparesKey is where a connection of pgx keeps whether it prepares: its configuration tells only in a copy of all that is in it.
+const preparesKey = "pulse/pgstore: prepares"
+
 func (t pgxTx) prepares() bool {
 	conn := t.tx.Conn()
-	return conn != nil && conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
+	if conn == nil {
+		return false
+	}
+	kept := conn.PgConn().CustomData()
+	prepares, ok := kept[preparesKey].(bool)
+	if !ok {
+		prepares = conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
+		kept[preparesKey] = prepares
+	}
+	return prepares
 }
 
 // sqlTx is a transaction of database/sql.
