@@ -423,7 +423,7 @@ func dieBeside(ctx context.Context, c *child) error {
 	p := &poisoned{world: c.world, seen: newTally(), culprits: map[int]bool{1: true}, fail: func(context.Context) error {
 		select { // in the middle of the other's work, if it has any
 		case <-begun:
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(2 * time.Second):
 		}
 		return die("exit")
 	}}
