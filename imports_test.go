@@ -51,9 +51,10 @@ var floors = map[string]floor{
 	"cmd/*":          {level: 11},
 	"examples/*":     {level: 11, only: []string{".", "cloudevents", "httpapi", "memstore", "sqlitestore", "pgstore", "natsbroker"}, modules: -1},
 
-	"internal/kafkabench": {level: 9, modules: -1},
-	"internal/pgtest":     {level: 6, modules: -1, testing: true},
-	"internal/rabbittest": {level: 6, modules: -1, testing: true},
+	"internal/kafkabench":  {level: 9, modules: -1},
+	"internal/brokerworld": {level: 6, modules: -1, testing: true},
+	"internal/pgtest":      {level: 6, modules: -1, testing: true},
+	"internal/rabbittest":  {level: 6, modules: -1, testing: true},
 }
 
 // floorOf finds the floor of a package, by its path inside the module.

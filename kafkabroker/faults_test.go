@@ -80,22 +80,22 @@ func TestFaultsUnderLoad(t *testing.T) {
 			t.Run(name+map[int]string{1: "", 5: ", five partitions"}[partitions], func(t *testing.T) {
 				t.Parallel()
 				c := cluster(t, kfake.NumBrokers(3))
-				w := newWorld(t, c, connect(t, addresses(c), kafkabroker.Options{Partitions: partitions}))
-				w.begin(t)
-				w.awaitNoted(t, 100)
+				w := newWorld(t, connect(t, addresses(c), kafkabroker.Options{Partitions: partitions}))
+				w.Begin(t, often)
+				w.AwaitHandled(t, 100)
 				const times = 5
 				hits := 0
 				for range times {
 					hits += fault(t, c)
-					w.awaitRelayed(t, 200)
+					w.AwaitPublished(t, 200)
 				}
-				w.awaitNoted(t, 500)
-				w.allNoted(t)
-				again := w.allStored(t)
+				w.AwaitHandled(t, 500)
+				w.AllNoted(t)
+				again := allStored(t, w, c)
 				if hits < times {
 					t.Errorf("the fault happened %d times only", hits)
 				}
-				t.Logf("%d changes of each lesson, %d events again, %d faults", w.counts["a"], again, hits)
+				t.Logf("%d changes of each lesson, %d events again, %d faults", w.Emitted(), again, hits)
 			})
 		}
 	}

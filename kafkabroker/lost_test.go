@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/internal/brokerworld"
 	"github.com/edupulse-live/pulse/kafkabroker"
 )
 
@@ -36,16 +37,16 @@ func TestTopicWipedUnderLoad(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := cluster(t, kfake.NumBrokers(3))
-			w := newWorld(t, c, connect(t, addresses(c), kafkabroker.Options{}))
-			w.begin(t)
+			w := newWorld(t, connect(t, addresses(c), kafkabroker.Options{}))
+			w.Begin(t, often)
 			for range 3 {
-				w.awaitNoted(t, 500)
+				w.AwaitHandled(t, 500)
 				wipe(t, c)
 			}
-			w.awaitNoted(t, 1000)
-			w.allNoted(t)
-			w.emit(t, 100)
-			w.allNoted(t)
+			w.AwaitHandled(t, 1000)
+			w.AllNoted(t)
+			w.Emit(t, 100)
+			w.AllNoted(t)
 			if n := len(stored(t, c, kgo.ReadCommitted())); n < 800 {
 				t.Errorf("%d records are in the topic, want what was emitted last", n)
 			}
@@ -60,22 +61,22 @@ func TestExpiredWhileAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := cluster(t)
-			w := newWorld(t, c, connect(t, addresses(c), kafkabroker.Options{}))
-			w.emit(t, 100)
-			eventually(t, "handling", func() bool { return w.cursor(t) >= 800 })
-			if err := w.Pause(t.Context(), subscription, "away"); err != nil {
+			w := newWorld(t, connect(t, addresses(c), kafkabroker.Options{}))
+			w.Emit(t, 100)
+			eventually(t, "handling", func() bool { return w.Handled(t) >= 800 })
+			if err := w.Pause(t.Context(), brokerworld.Subscription, "away"); err != nil {
 				t.Fatal(err)
 			}
-			w.emit(t, 200)
-			head := w.state(t, subscription).Head
-			eventually(t, "publishing", func() bool { return w.relayed(t) >= head })
+			w.Emit(t, 200)
+			head := w.State(t, brokerworld.Subscription).Head
+			eventually(t, "publishing", func() bool { return w.Published(t) >= head })
 			expire(t, c, keep)
-			if err := w.Resume(t.Context(), subscription); err != nil {
+			if err := w.Resume(t.Context(), brokerworld.Subscription); err != nil {
 				t.Fatal(err)
 			}
-			w.allNoted(t) // before anything else comes
-			w.emit(t, 100)
-			w.allNoted(t)
+			w.AllNoted(t) // before anything else comes
+			w.Emit(t, 100)
+			w.AllNoted(t)
 		})
 	}
 }

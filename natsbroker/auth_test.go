@@ -137,21 +137,20 @@ func TestCredentialsChange(t *testing.T) {
 	}
 	t.Cleanup(func() { b.Close() })
 	w := newWorld(t, b)
-	w.emit(t, 50)
-	eventually(t, "handling", func() bool { return w.cursor(t) >= 400 })
+	w.Emit(t, 50)
+	eventually(t, "handling", func() bool { return w.Handled(t) >= 400 })
 	s.Shutdown()
 	s.WaitForShutdown()
 	s = run(t, options("cheese", port))
-	w.emit(t, 50)
-	relay := pulse.RelayName("nats")
-	eventually(t, "a pause that says why", func() bool { return strings.Contains(w.state(t, relay).PauseReason, "check Auth") })
-	if at := w.state(t, relay).Cursor.Position; at > 800 {
+	w.Emit(t, 50)
+	eventually(t, "a pause that says why", func() bool { return strings.Contains(w.Relay(t).PauseReason, "check Auth") })
+	if at := w.Relay(t).Cursor.Position; at > 800 {
 		t.Errorf("the relay is at %d", at)
 	}
 	s.Shutdown()
 	s.WaitForShutdown()
 	run(t, options("chalk", port))
-	w.allNoted(t)
+	w.AllNoted(t)
 }
 
 // Who lacks a right is told which, and does not wait.

@@ -30,7 +30,7 @@ func TestClusterLosesLeadersUnderLoad(t *testing.T) {
 	connect(t, addresses, natsbroker.Options{Replicas: 3}) // makes the stream
 	elections := watchElections(t, js)
 	w := newWorld(t, connect(t, without(nodes, awaitLeader(t, js, streamLeader)), natsbroker.Options{Replicas: 3}))
-	w.begin(t)
+	w.Begin(t, often)
 	for _, way := range []struct {
 		what   string
 		leader func(ctx context.Context, js jetstream.JetStream) (string, error)
@@ -41,7 +41,7 @@ func TestClusterLosesLeadersUnderLoad(t *testing.T) {
 		{"stream's leader stopped", streamLeader, (*process).stop},
 		{"stream's leader handed over", streamLeader, func(*process) { handOver(t, js) }},
 	} {
-		w.awaitNoted(t, 1000)
+		w.AwaitHandled(t, 1000)
 		led := awaitLeader(t, js, streamLeader)
 		node := named(t, nodes, awaitLeader(t, js, way.leader))
 		w.watched.outage()
@@ -53,7 +53,7 @@ func TestClusterLosesLeadersUnderLoad(t *testing.T) {
 		}
 		eventually(t, "publishing", func() bool { return w.watched.lastAcked().After(elected.Add(time.Millisecond)) })
 		again := w.watched.firstAfter(elected)
-		w.awaitNoted(t, 1000)
+		w.AwaitHandled(t, 1000)
 		t.Logf("%s: elected after %v, published %v later; no acknowledgement for %v, handled again after %v", way.what,
 			elected.Sub(lost).Round(time.Millisecond), again.Round(time.Millisecond), w.watched.outage().Round(time.Millisecond), time.Since(lost).Round(time.Millisecond))
 		if again > 10*time.Second { // what a busy machine needs; a quiet one takes a tenth of a second
@@ -67,8 +67,8 @@ func TestClusterLosesLeadersUnderLoad(t *testing.T) {
 			<-elections
 		}
 	}
-	w.allNoted(t)
-	t.Logf("%d changes of each lesson, %d messages twice in the stream", w.counts["a"], w.allStored(t, js, "PULSE", nil))
+	w.AllNoted(t)
+	t.Logf("%d changes of each lesson, %d messages twice in the stream", w.Emitted(), w.AllStored(t, payloads(t, js, "PULSE")))
 }
 
 // watchElections tells when a leader of the stream is elected, by what that says itself.

@@ -1,7 +1,6 @@
 package natsbroker_test
 
 import (
-	"context"
 	"io"
 	"log/slog"
 	"net"
@@ -16,23 +15,25 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/internal/brokerworld"
 	"github.com/edupulse-live/pulse/natsbroker"
 )
 
 const (
-	patience = 60 * time.Second
+	patience = brokerworld.Patience
 	token    = "chalk"
 )
 
-// eventually fails the test unless ok becomes true.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s did not happen", what)
-		}
-	}
-}
+// The steps of tests that are the same for all brokers.
+var (
+	eventually   = brokerworld.Eventually
+	publish      = brokerworld.Publish
+	publishUntil = brokerworld.PublishUntil
+	take         = brokerworld.Take
+	nothing      = brokerworld.Nothing
+	positions    = brokerworld.Positions
+	receipts     = brokerworld.Receipts
+)
 
 // listening runs an embedded server that others can connect to.
 func listening(t testing.TB, dir string) *natsbroker.Broker {
@@ -67,32 +68,6 @@ func admin(t testing.TB, b *natsbroker.Broker) (jetstream.JetStream, *nats.Conn)
 	return js, nc
 }
 
-// publish publishes envs at once, all with success.
-func publish(t testing.TB, p pulse.Publisher, envs []pulse.Envelope) {
-	t.Helper()
-	for i, r := range p.PublishBatch(t.Context(), envs) {
-		if r.Outcome != pulse.Acked || r.Err != nil {
-			t.Fatalf("envelope %d: %+v", i, r)
-		}
-	}
-}
-
-// publishUntil publishes envs again and again, as a relay does, until all are there.
-func publishUntil(t testing.TB, p pulse.Publisher, envs []pulse.Envelope) {
-	t.Helper()
-	eventually(t, "publishing", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-		defer cancel()
-		results := p.PublishBatch(ctx, envs)
-		n := slices.IndexFunc(results, func(r pulse.Result) bool { return r.Outcome != pulse.Acked })
-		if n < 0 {
-			return true
-		}
-		envs = envs[n:]
-		return false
-	})
-}
-
 func outcomes(results []pulse.Result) (acked, unknown, rejected int) {
 	for _, r := range results {
 		switch r.Outcome {
@@ -110,49 +85,7 @@ func outcomes(results []pulse.Result) (acked, unknown, rejected int) {
 // open opens a feed of a subscription, closed with the test.
 func open(t testing.TB, b *natsbroker.Broker, cfg pulse.FeedConfig) pulse.Feed {
 	t.Helper()
-	if cfg.Subscription == "" {
-		cfg.Subscription = "mailer"
-	}
-	f, err := b.Source().Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
-// take fetches n messages.
-func take(t testing.TB, f pulse.Feed, n int) []pulse.Message {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	var all []pulse.Message
-	for len(all) < n {
-		msgs, err := f.Fetch(ctx, n-len(all))
-		if err != nil {
-			t.Fatalf("after %d of %d messages: %v", len(all), n, err)
-		}
-		all = append(all, msgs...)
-	}
-	return all
-}
-
-// nothing fails the test when a message comes.
-func nothing(t testing.TB, f pulse.Feed, wait time.Duration) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), wait)
-	defer cancel()
-	if msgs, err := f.Fetch(ctx, 10); ctx.Err() == nil || len(msgs) > 0 {
-		t.Fatalf("%v came, error %v", positions(msgs), err)
-	}
-}
-
-func receipts(msgs []pulse.Message) []uint64 {
-	rs := make([]uint64, len(msgs))
-	for i := range msgs {
-		rs[i] = msgs[i].Receipt
-	}
-	return rs
+	return brokerworld.Open(t, b.Source(), cfg)
 }
 
 // first is the position of the oldest message.
@@ -161,14 +94,6 @@ func first(t testing.TB, b *natsbroker.Broker) pulse.Position {
 	f := open(t, b, pulse.FeedConfig{Subscription: "first"})
 	defer f.Close()
 	return take(t, f, 1)[0].Position
-}
-
-func positions(msgs []pulse.Message) []pulse.Position {
-	var ps []pulse.Position
-	for i := range msgs {
-		ps = append(ps, msgs[i].Position)
-	}
-	return ps
 }
 
 // expect fails the test unless the messages come at positions, and acknowledges them.

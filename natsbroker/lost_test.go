@@ -7,7 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/internal/brokerworld"
 	"github.com/edupulse-live/pulse/natsbroker"
 )
 
@@ -24,26 +24,26 @@ func TestServerLosesMessagesUnderLoad(t *testing.T) {
 			p := &process{Name: "n", Dir: t.TempDir(), Port: freePorts(t, 1)[0]}
 			p.start(t)
 			w := newWorld(t, connect(t, p.url(), natsbroker.Options{}))
-			w.begin(t)
-			w.awaitNoted(t, 2000)
+			w.Begin(t, often)
+			w.AwaitHandled(t, 2000)
 			older := t.TempDir()
 			if way != "wiped" {
 				p.kill()
 				copyInto(t, older, p.Dir)
 				p.start(t)
-				w.awaitNoted(t, 1000)
+				w.AwaitHandled(t, 1000)
 			}
-			w.awaitNoted(t, 2000)
-			handled := w.cursor(t)
+			w.AwaitHandled(t, 2000)
+			handled := w.Handled(t)
 			p.kill()
 			p.Dir = older
 			p.start(t)
-			w.awaitNoted(t, 2000)
-			w.allNoted(t)
+			w.AwaitHandled(t, 2000)
+			w.AllNoted(t)
 			if n := w.watched.againBefore(handled); n > 0 {
 				t.Errorf("%d events were published again although they had been handled", n)
 			}
-			t.Logf("%d changes of each lesson; %d events published again of those not handled yet", w.counts["a"], w.watched.againBefore(1<<62))
+			t.Logf("%d changes of each lesson; %d events published again of those not handled yet", w.Emitted(), w.watched.againBefore(1<<62))
 		})
 	}
 }
@@ -70,28 +70,23 @@ func TestExpiredWhileAway(t *testing.T) {
 			t.Parallel()
 			b := embed(t, t.TempDir(), natsbroker.Options{})
 			w := newWorld(t, b)
-			w.emit(t, 100)
-			eventually(t, "handling", func() bool { return w.cursor(t) >= 800 })
-			if err := w.Pause(t.Context(), subscription, "away"); err != nil {
+			w.Emit(t, 100)
+			eventually(t, "handling", func() bool { return w.Handled(t) >= 800 })
+			if err := w.Pause(t.Context(), brokerworld.Subscription, "away"); err != nil {
 				t.Fatal(err)
 			}
-			w.emit(t, 200)
-			w.awaitRelayed(t, w.state(t, subscription).Head)
+			w.Emit(t, 200)
+			head := w.State(t, brokerworld.Subscription).Head
+			eventually(t, "publishing", func() bool { return w.Published(t) >= head })
 			remove(t, b)
-			if err := w.Resume(t.Context(), subscription); err != nil {
+			if err := w.Resume(t.Context(), brokerworld.Subscription); err != nil {
 				t.Fatal(err)
 			}
-			w.allNoted(t) // before anything else comes
-			w.emit(t, 100)
-			w.allNoted(t)
+			w.AllNoted(t) // before anything else comes
+			w.Emit(t, 100)
+			w.AllNoted(t)
 		})
 	}
-}
-
-// awaitRelayed waits until the relay has published the log through a position, and knows it.
-func (w *world) awaitRelayed(t *testing.T, through pulse.Position) {
-	t.Helper()
-	eventually(t, "publishing", func() bool { return w.state(t, pulse.RelayName("nats")).Cursor.Position >= through })
 }
 
 // purge removes all messages but the last ones.

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edupulse-live/pulse/internal/brokerworld"
 	"github.com/edupulse-live/pulse/internal/rabbittest"
 	"github.com/edupulse-live/pulse/rabbitbroker"
 )
@@ -21,12 +22,12 @@ func TestConnectionIsCut(t *testing.T) {
 	ch := client(t, srv.URL())
 	foreign := queue(t, ch, exchange, "lesson.#", nil)
 	w := newWorld(t, b)
-	w.begin(t)
-	w.awaitNoted(t, 200)
+	w.Begin(t, often)
+	w.AwaitHandled(t, 200)
 	const cuts = 50
 	connections := 0
 	for range cuts {
-		w.awaitPublished(t)
+		w.AwaitPublished(t, 1)
 		randomly(50 * time.Millisecond)
 		eventually(t, "a connection to cut", func() bool {
 			cut := n.cut()
@@ -34,10 +35,10 @@ func TestConnectionIsCut(t *testing.T) {
 			return cut > 0
 		})
 	}
-	w.awaitNoted(t, 200)
-	w.allNoted(t)
-	again := w.allIn(t, ch, foreign)
-	t.Logf("%d changes of each lesson, %d connections cut in %d cuts, %d messages came twice", w.counts["a"], connections, cuts, again)
+	w.AwaitHandled(t, 200)
+	w.AllNoted(t)
+	again := w.AllStored(t, bodies(t, ch, foreign))
+	t.Logf("%d changes of each lesson, %d connections cut in %d cuts, %d messages came twice", w.Emitted(), connections, cuts, again)
 }
 
 // A server is stopped, and killed, and comes back, while events are emitted: none is lost, here and in another program's queue. Then it
@@ -53,26 +54,26 @@ func TestServerComesBackUnderLoad(t *testing.T) {
 	w := newWorld(t, b)
 	back := func(end ...func() error) {
 		t.Helper()
-		w.awaitNoted(t, 300)
+		w.AwaitHandled(t, 300)
 		for _, step := range append(end, srv.Restart) {
 			if err := step(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		w.awaitNoted(t, 300)
+		w.AwaitHandled(t, 300)
 	}
-	w.begin(t)
+	w.Begin(t, often)
 	back(srv.Stop)
 	back(srv.Kill)
-	w.allNoted(t)
-	again := w.allIn(t, client(t, srv.URL()), foreign)
-	t.Logf("%d changes of each lesson, %d messages came twice", w.counts["a"], again)
+	w.AllNoted(t)
+	again := w.AllStored(t, bodies(t, client(t, srv.URL()), foreign))
+	t.Logf("%d changes of each lesson, %d messages came twice", w.Emitted(), again)
 
-	w.begin(t)
+	w.Begin(t, often)
 	back(srv.Kill, srv.Wipe)
-	w.allNoted(t)
-	t.Logf("%d changes of each lesson in the end", w.counts["a"])
-	state, err := rabbitbroker.Inspect(t.Context(), srv.URL(), []string{subscription}, nil)
+	w.AllNoted(t)
+	t.Logf("%d changes of each lesson in the end", w.Emitted())
+	state, err := rabbitbroker.Inspect(t.Context(), srv.URL(), []string{brokerworld.Subscription}, nil)
 	if err != nil || !state.Exists || !state.Queues[0].Exists || state.Queues[0].Consumers != 1 {
 		t.Errorf("the server has %+v, %v", state, err)
 	}

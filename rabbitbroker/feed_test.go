@@ -98,7 +98,7 @@ func TestForeignClient(t *testing.T) {
 	if msgs := take(t, again, 1); msgs[0].ID != env.ID {
 		t.Errorf("%+v came again", msgs[0].Envelope)
 	}
-	nothing(t, again)
+	nothing(t, again, 200*time.Millisecond)
 }
 
 // A pattern that ends with ">" stands for one word at least, at the server already: its queue does not even get the name without one.
@@ -176,7 +176,7 @@ func TestTakeOver(t *testing.T) {
 	second := open(t, b, pulse.FeedConfig{Window: 500})
 	publish(t, b.Publisher(), events(1, 300))
 	msgs := take(t, first, 50)
-	nothing(t, second)
+	nothing(t, second, 200*time.Millisecond)
 	var receipts []uint64
 	for i, m := range msgs {
 		if m.Position != pulse.Position(i+1) {
@@ -221,7 +221,7 @@ func TestStart(t *testing.T) {
 	if m := take(t, f, 3)[0]; m.Position != 6 {
 		t.Errorf("position %d came first, of a subscription that was there", m.Position)
 	}
-	nothing(t, f)
+	nothing(t, f, 200*time.Millisecond)
 }
 
 // An event that is at hand is not read from its message.

@@ -1,12 +1,10 @@
 package rabbitbroker_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,21 +14,20 @@ import (
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/brokertest"
-	"github.com/edupulse-live/pulse/internal/rabbittest"
+	"github.com/edupulse-live/pulse/internal/brokerworld"
 	"github.com/edupulse-live/pulse/rabbitbroker"
 )
 
-const patience = rabbittest.Patience
+const patience = brokerworld.Patience
 
-// eventually fails the test unless ok becomes true.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s did not happen", what)
-		}
-	}
-}
+// The steps of tests that are the same for all brokers.
+var (
+	eventually   = brokerworld.Eventually
+	publish      = brokerworld.Publish
+	publishUntil = brokerworld.PublishUntil
+	take         = brokerworld.Take
+	nothing      = brokerworld.Nothing
+)
 
 // events returns n envelopes from a position on.
 func events(from pulse.Position, n int, edits ...func(*pulse.Envelope)) []pulse.Envelope {
@@ -39,32 +36,6 @@ func events(from pulse.Position, n int, edits ...func(*pulse.Envelope)) []pulse.
 		envs[i] = brokertest.Envelope(from+pulse.Position(i), edits...)
 	}
 	return envs
-}
-
-// publish publishes envs at once, all with success.
-func publish(t testing.TB, p pulse.Publisher, envs []pulse.Envelope) {
-	t.Helper()
-	for i, r := range p.PublishBatch(t.Context(), envs) {
-		if r.Outcome != pulse.Acked || r.Err != nil {
-			t.Fatalf("envelope %d: %+v", i, r)
-		}
-	}
-}
-
-// publishUntil publishes envs again and again, as a relay does, until all are there.
-func publishUntil(t testing.TB, p pulse.Publisher, envs []pulse.Envelope) {
-	t.Helper()
-	eventually(t, "publishing", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-		defer cancel()
-		results := p.PublishBatch(ctx, envs)
-		n := slices.IndexFunc(results, func(r pulse.Result) bool { return r.Outcome != pulse.Acked })
-		if n < 0 {
-			return true
-		}
-		envs = envs[n:]
-		return false
-	})
 }
 
 // refusedWith fails the test unless the first of envs is not published, with an error that says all parts, and neither is one behind it.
@@ -89,41 +60,7 @@ func refusedWith(t testing.TB, p pulse.Publisher, envs []pulse.Envelope, outcome
 // open opens a feed of a subscription, closed with the test.
 func open(t testing.TB, b *rabbitbroker.Broker, cfg pulse.FeedConfig) pulse.Feed {
 	t.Helper()
-	if cfg.Subscription == "" {
-		cfg.Subscription = "mailer"
-	}
-	f, err := b.Source().Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
-// take fetches n messages.
-func take(t testing.TB, f pulse.Feed, n int) []pulse.Message {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	var all []pulse.Message
-	for len(all) < n {
-		msgs, err := f.Fetch(ctx, n-len(all))
-		if err != nil {
-			t.Fatalf("after %d of %d messages: %v", len(all), n, err)
-		}
-		all = append(all, msgs...)
-	}
-	return all
-}
-
-// nothing fails the test when a message comes.
-func nothing(t testing.TB, f pulse.Feed) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	if msgs, err := f.Fetch(ctx, 10); ctx.Err() == nil || len(msgs) > 0 {
-		t.Fatalf("%d messages came, error %v", len(msgs), err)
-	}
+	return brokerworld.Open(t, b.Source(), cfg)
 }
 
 // client is a plain AMQP client's channel, closed with the test.
