@@ -6,21 +6,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/internal/brokerworld"
 )
 
 // A long way with jitter costs no connection.
 func TestNetworkLatency(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, l *line) {
-		l.begin(t)
-		l.awaitNoted(t, 200)
+		l.Begin(t, often)
+		l.AwaitHandled(t, 200)
 		before := l.connections.Load()
 		for _, stream := range []string{"upstream", "downstream"} {
 			defer l.hurt(t, "latency", stream, `{"latency":100,"jitter":40}`)()
 		}
 		start := time.Now()
-		l.awaitNoted(t, 1000)
+		l.AwaitHandled(t, 1000)
 		t.Logf("1,000 events in %v", time.Since(start))
 		l.complete(t)
 		if n := l.connections.Load() - before; n > 0 {
@@ -36,8 +36,8 @@ func TestNetworkResets(t *testing.T) {
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
 		random := rand.New(rand.NewPCG(seed, 0))
-		l.begin(t)
-		l.awaitNoted(t, 200)
+		l.Begin(t, often)
+		l.AwaitHandled(t, 200)
 		for i := range 25 {
 			stream := []string{"upstream", "downstream"}[random.IntN(2)]
 			before := l.connections.Load()
@@ -46,11 +46,11 @@ func TestNetworkResets(t *testing.T) {
 			heal()
 			time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond) // the next one comes at random, in the middle of whatever goes on
 			if i%5 == 4 {
-				l.awaitRelayed(t, 50)
-				l.awaitNoted(t, 50)
+				l.AwaitPublished(t, 50)
+				l.AwaitHandled(t, 50)
 			}
 		}
-		l.awaitNoted(t, 200)
+		l.AwaitHandled(t, 200)
 		l.complete(t)
 	})
 }
@@ -63,17 +63,17 @@ func TestNetworkHalfOpen(t *testing.T) {
 		t.Run(stream, func(t *testing.T) {
 			t.Parallel()
 			overEach(t, func(t *testing.T, l *line) {
-				l.begin(t)
-				l.awaitNoted(t, 200)
+				l.Begin(t, often)
+				l.AwaitHandled(t, 200)
 				before, start := l.connections.Load(), time.Now()
 				heal := l.hurt(t, "timeout", stream, `{"timeout":0}`)
-				eventually(t, "a pause of the relay", func() bool { return l.state(t, pulse.RelayName(destination)).PauseReason != "" })
+				brokerworld.Eventually(t, "a pause of the relay", func() bool { return l.Relay(t).PauseReason != "" })
 				t.Logf("noticed after %v", time.Since(start))
 				l.awaitConnections(t, before)
 				t.Logf("connected again after %v", time.Since(start))
 				heal()
-				l.awaitRelayed(t, 200)
-				l.awaitNoted(t, 200)
+				l.AwaitPublished(t, 200)
+				l.AwaitHandled(t, 200)
 				t.Logf("goes on after %v", time.Since(start))
 				l.complete(t)
 			})
@@ -85,13 +85,13 @@ func TestNetworkHalfOpen(t *testing.T) {
 func TestNetworkBandwidth(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, l *line) {
-		l.emit(t, 10)
-		l.awaitNoted(t, 80)
+		l.Emit(t, 10)
+		l.AwaitHandled(t, 80)
 		for _, stream := range []string{"upstream", "downstream"} {
 			defer l.hurt(t, "bandwidth", stream, `{"rate":200}`)()
 		}
 		start := time.Now()
-		l.emit(t, 300)
+		l.Emit(t, 300)
 		l.complete(t)
 		t.Logf("2,400 events in %v", time.Since(start))
 	})

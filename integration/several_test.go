@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/internal/brokerworld"
 	"github.com/edupulse-live/pulse/sqlitestore"
 )
 
@@ -96,7 +97,7 @@ func (s *several) refusing(t *testing.T, p *place, restrict func(maxBytes string
 	healthy := s.measure(t, nil, "")
 	restrict(takes)
 	s.measure(t, p, refused).compare(t, healthy)
-	eventually(t, "dead letters of what is refused, and arriving of the other lessons", func() bool {
+	brokerworld.Eventually(t, "dead letters of what is refused, and arriving of the other lessons", func() bool {
 		state := s.state(t, p)
 		return state.Dead == len(refused) && state.Blocked == len(refused) && state.Waiting == (ticks-1)*len(refused) && state.Lag() == 0 &&
 			len(p.arrived(s.phase)) == ticks*(ofTick-len(refused))
@@ -126,7 +127,7 @@ func newSeveral(t *testing.T, places ...*place) *several {
 		}
 	}
 	s := &several{Bus: bus, places: places, counts: map[string]int{}}
-	(&line{Bus: bus}).run(t)
+	brokerworld.Run(t, bus)
 	return s
 }
 
@@ -159,7 +160,7 @@ func (s *several) measure(t *testing.T, hurt *place, largeOf string) measured {
 		if p == hurt {
 			continue
 		}
-		eventually(t, "arriving at "+p.name, func() bool { return len(p.arrived(s.phase)) == ticks*ofTick })
+		brokerworld.Eventually(t, "arriving at "+p.name, func() bool { return len(p.arrived(s.phase)) == ticks*ofTick })
 		m.took[p.name], m.lag[p.name] = quantile(p.arrived(s.phase), 0.9), quantile(lags[pulse.RelayName(p.name)], 0.9)
 		t.Logf("%s: nine of ten after %v, at most %d behind", p.name, m.took[p.name].Round(time.Millisecond), m.lag[p.name])
 	}
@@ -207,7 +208,7 @@ func (s *several) complete(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range s.places {
-		eventually(t, "arriving of everything at "+p.name, func() bool {
+		brokerworld.Eventually(t, "arriving of everything at "+p.name, func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			return p.problem != "" || maps.Equal(p.next, s.counts)

@@ -10,7 +10,7 @@ import (
 )
 
 // Patience is how long a test waits for what must happen.
-const Patience = 60 * time.Second
+const Patience = 2 * time.Minute
 
 // Eventually fails the test unless ok becomes true.
 func Eventually(t testing.TB, what string, ok func() bool) {
@@ -20,6 +20,23 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("%s did not happen", what)
 		}
 	}
+}
+
+// Run runs a bus until the end of the test.
+func Run(t testing.TB, bus *pulse.Bus) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ran := make(chan error, 1)
+	go func() { ran <- bus.Run(ctx) }()
+	t.Cleanup(func() {
+		if t.Failed() {
+			states, err := bus.Subscriptions(context.WithoutCancel(t.Context()))
+			t.Logf("%+v, %v", states, err)
+		}
+		stop()
+		if err := <-ran; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
 }
 
 // Publish publishes envs at once, all with success.

@@ -24,6 +24,7 @@ import (
 type Server struct {
 	bin, dir  string
 	port, tls int
+	overTLS   bool // it listens on tls too
 	epmd      *process
 	node      *process
 	env       []string
@@ -97,6 +98,7 @@ func (s *Server) configure(extra []string) error {
 		"raft.wal_max_size_bytes = 67108864", // quorum queues keep as much of their journal in memory, 512 MB by default
 	}, extra...)
 	for i := range lines {
+		s.overTLS = s.overTLS || strings.Contains(lines[i], tlsPort)
 		lines[i] = strings.ReplaceAll(lines[i], tlsPort, strconv.Itoa(s.tls))
 	}
 	for name, text := range map[string]string{
@@ -180,12 +182,27 @@ func (s *Server) Restart() (err error) {
 			return fmt.Errorf("the server ended: %s", output(said))
 		default:
 		}
-		conn, dialErr := amqp.Dial(s.URL())
-		if err = dialErr; err == nil {
-			return conn.Close()
+		if err = s.knock(); err == nil {
+			return nil
 		}
 	}
 	return fmt.Errorf("the server does not let clients in: %w", err)
+}
+
+// knock returns an error unless the server lets clients in wherever it is to listen: it opens one port after the other.
+func (s *Server) knock() error {
+	if s.overTLS {
+		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.tls)))
+		if err != nil {
+			return err
+		}
+		conn.Close()
+	}
+	conn, err := amqp.Dial(s.URL())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // Remove stops the server and takes its directory away.
