@@ -7,9 +7,9 @@ help: ## list the targets
 test: ## everything: set-up, lint, race, simulation, fuzzing, all tests
 	@scripts/test.sh
 
-build: ## compile all packages, and the pulse command into bin/
+build: ## compile all packages, and the pulse command into bin/, with Kafka and without debug information
 	go build ./...
-	go build -tags kafka -o bin/pulse ./cmd/pulse
+	go build -tags kafka -ldflags=-w -o bin/pulse ./cmd/pulse
 
 lint: ## format, vet, staticcheck, tidy go.mod
 	@scripts/test.sh lint
