@@ -14,6 +14,7 @@ import (
 var sketchEntry = entry{"sketch", func(ctx context.Context, g ground) (contestant, error) { return openSketch(ctx, g) }}
 
 type sketch struct {
+	dsn    string // for the relay, which has a connection beside those of the application
 	pool   *pgxpool.Pool
 	broker *broker
 	tally  *tally
@@ -34,7 +35,7 @@ type waiting struct {
 const flushers = 2
 
 func openSketch(ctx context.Context, g ground) (*sketch, error) {
-	s := &sketch{tally: g.tally, in: make(chan *waiting, 4096), wake: make(chan struct{}, 1)}
+	s := &sketch{dsn: g.dsn, tally: g.tally, in: make(chan *waiting, 4096), wake: make(chan struct{}, 1)}
 	if err := createEvents(ctx, g.dsn); err != nil {
 		return nil, err
 	}

@@ -83,11 +83,11 @@ const sketchReadSQL = `SELECT p.position, e.event_id, e.name, e.version, e.sourc
 
 // relay gives events their positions and publishes them, until ctx ends.
 func (s *sketch) relay(ctx context.Context) error {
-	conn, err := s.pool.Acquire(ctx)
+	conn, err := pgx.Connect(ctx, s.dsn)
 	if err != nil {
 		return err
 	}
-	defer conn.Release()
+	defer conn.Close(context.WithoutCancel(ctx))
 	if _, err := conn.Exec(ctx, "SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off"); err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (s *sketch) relay(ctx context.Context) error {
 		var head int64
 		err := conn.QueryRow(ctx, sketchTickSQL).Scan(&head)
 		for err == nil && int64(s.last) < head {
-			err = s.publishNext(ctx, conn.Conn())
+			err = s.publishNext(ctx, conn)
 		}
 		if ctx.Err() != nil {
 			return nil
