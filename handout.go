@@ -110,6 +110,7 @@ func (s *session) record(it *item) {
 
 // next is the work for the next free worker, and the channel to send it on: nil while there is none.
 func (s *session) next() (chan<- []*item, []*item) {
+	s.gathering = false
 	if len(s.ready) == 0 || s.busy+s.left.workers >= s.sub.workers() {
 		return nil, nil
 	}
@@ -147,7 +148,8 @@ func (s *session) gathers(n int) bool {
 	if s.gathered.IsZero() {
 		s.gathered = time.Now().Add(gatherWait)
 	}
-	return time.Now().Before(s.gathered)
+	s.gathering = time.Now().Before(s.gathered)
+	return s.gathering
 }
 
 // nextCareful is next after an unclean stop: one delivery at a time, and none before its attempt is written.

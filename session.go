@@ -25,21 +25,22 @@ type session struct {
 	*runner
 	lease Lease
 
-	window   int // see the constant
-	epoch    int // of the log
-	cursor   Cursor
-	unacked  unacked
-	rows     map[Position]*item    // deliveries with a row, except dead ones that hold up nobody
-	passed   map[Position]struct{} // positions after the cursor that need no handling any more
-	lanes    map[string]*lane      // ordered subscriptions only
-	held     map[*lane]struct{}    // to be advanced after the batch under way
-	ready    []*item               // to be handed to a worker
-	due      dueHeap               // rows waiting for their time
-	running  map[*item]struct{}    // handed to a worker
-	busy     int                   // workers that have something
-	careful  careful               // after an unclean stop
-	gathered time.Time             // when a relay waits no longer for its batch to grow; zero: it does not wait
-	suspect  *item                 // whose turn it is, of the suspects of all subscriptions; nil: none of this one's
+	window    int // see the constant
+	epoch     int // of the log
+	cursor    Cursor
+	unacked   unacked
+	rows      map[Position]*item    // deliveries with a row, except dead ones that hold up nobody
+	passed    map[Position]struct{} // positions after the cursor that need no handling any more
+	lanes     map[string]*lane      // ordered subscriptions only
+	held      map[*lane]struct{}    // to be advanced after the batch under way
+	ready     []*item               // to be handed to a worker
+	due       dueHeap               // rows waiting for their time
+	running   map[*item]struct{}    // handed to a worker
+	busy      int                   // workers that have something
+	careful   careful               // after an unclean stop
+	gathered  time.Time             // when a relay waits no longer for its batch to grow; zero: it has not begun to
+	gathering bool                  // that is all it waits for
+	suspect   *item                 // whose turn it is, of the suspects of all subscriptions; nil: none of this one's
 
 	dirty      map[Position]struct{} // rows changed since the last save
 	recording  []*item               // get ready once their row is saved
@@ -141,8 +142,8 @@ func (s *session) loop(ctx context.Context) {
 		s.reload(ctx)
 		s.promote()
 		s.save()
-		timer.Reset(s.nextWake())
 		work, next := s.next()
+		timer.Reset(s.nextWake())
 		select {
 		case work <- next:
 			s.handedOut(next)
@@ -233,7 +234,7 @@ func (s *session) nextWake() time.Duration {
 	if len(s.due) > 0 && s.mayRecord() {
 		wake = min(wake, time.Until(s.due[0].row.Due))
 	}
-	if !s.gathered.IsZero() {
+	if s.gathering {
 		wake = min(wake, time.Until(s.gathered))
 	}
 	if !s.saveDue.IsZero() && !s.saving {

@@ -144,3 +144,33 @@ func TestARepublishersLeaseIsOverAfterItsTimeSinceItWasAskedFor(t *testing.T) {
 		})
 	}
 }
+
+// largeBatches is a publisher that is never asked to publish.
+type largeBatches struct{ Publisher }
+
+func (largeBatches) Capabilities() Capabilities { return Capabilities{MaxBatch: 1000} }
+
+// TestGatheringEnds: a relay that is behind waits for its batch to grow, and wakes when that was long enough. While something else is in the way it
+// waits for that, and does not look again and again.
+func TestGatheringEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := &Bus{}
+		bus.head.head = 10 * pageLimit
+		s := &session{
+			runner: &runner{bus: bus, sub: &subscription{publisher: largeBatches{}, ordered: true}},
+			window: 10 * pageLimit, ready: []*item{{}}, intakes: make(chan intake), work: make(chan []*item),
+		}
+		if _, batch := s.next(); batch != nil || s.nextWake() != gatherWait {
+			t.Errorf("the batch is %v, the session wakes after %v", batch, s.nextWake())
+		}
+		time.Sleep(gatherWait)
+		s.dirty = map[Position]struct{}{1: {}} // which has to be written first
+		if _, batch := s.next(); batch != nil || s.nextWake() != time.Hour {
+			t.Errorf("with a row to write the batch is %v, the session wakes after %v", batch, s.nextWake())
+		}
+		s.dirty = nil
+		if _, batch := s.next(); len(batch) != 1 || s.nextWake() != time.Hour {
+			t.Errorf("then the batch is %v, the session wakes after %v", batch, s.nextWake())
+		}
+	})
+}
