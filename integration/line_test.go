@@ -90,7 +90,7 @@ func (l *line) awaitConnections(t *testing.T, n int64) {
 // another client finds those of a lesson for the first time in order.
 func (l *line) complete(t *testing.T) {
 	t.Helper()
-	l.AllNoted(t)
+	l.AllNoted(t, 20)
 	again := l.AllStored(t, slices.Values(l.messages(t)))
 	t.Logf("%d changes of each lesson, %d messages twice at the broker, %d connections", l.Emitted(), again, l.connections.Load())
 }

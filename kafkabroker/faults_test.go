@@ -90,7 +90,7 @@ func TestFaultsUnderLoad(t *testing.T) {
 					w.AwaitPublished(t, 200)
 				}
 				w.AwaitHandled(t, 500)
-				w.AllNoted(t)
+				w.AllNoted(t, 100)
 				again := allStored(t, w, c)
 				if hits < times {
 					t.Errorf("the fault happened %d times only", hits)

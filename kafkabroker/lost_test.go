@@ -44,9 +44,9 @@ func TestTopicWipedUnderLoad(t *testing.T) {
 				wipe(t, c)
 			}
 			w.AwaitHandled(t, 1000)
-			w.AllNoted(t)
+			w.AllNoted(t, 100)
 			w.Emit(t, 100)
-			w.AllNoted(t)
+			w.AllNoted(t, 100)
 			if n := len(stored(t, c, kgo.ReadCommitted())); n < 800 {
 				t.Errorf("%d records are in the topic, want what was emitted last", n)
 			}
@@ -74,9 +74,9 @@ func TestExpiredWhileAway(t *testing.T) {
 			if err := w.Resume(t.Context(), brokerworld.Subscription); err != nil {
 				t.Fatal(err)
 			}
-			w.AllNoted(t) // before anything else comes
+			w.AllNoted(t, 100) // before anything else comes
 			w.Emit(t, 100)
-			w.AllNoted(t)
+			w.AllNoted(t, 100)
 		})
 	}
 }

@@ -150,7 +150,7 @@ func TestCredentialsChange(t *testing.T) {
 	s.Shutdown()
 	s.WaitForShutdown()
 	run(t, options("chalk", port))
-	w.AllNoted(t)
+	w.AllNoted(t, 100)
 }
 
 // Who lacks a right is told which, and does not wait.

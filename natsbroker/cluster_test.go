@@ -67,7 +67,7 @@ func TestClusterLosesLeadersUnderLoad(t *testing.T) {
 			<-elections
 		}
 	}
-	w.AllNoted(t)
+	w.AllNoted(t, 100)
 	t.Logf("%d changes of each lesson, %d messages twice in the stream", w.Emitted(), w.AllStored(t, payloads(t, js, "PULSE")))
 }
 

@@ -39,7 +39,7 @@ func TestServerLosesMessagesUnderLoad(t *testing.T) {
 			p.Dir = older
 			p.start(t)
 			w.AwaitHandled(t, 2000)
-			w.AllNoted(t)
+			w.AllNoted(t, 100)
 			if n := w.watched.againBefore(handled); n > 0 {
 				t.Errorf("%d events were published again although they had been handled", n)
 			}
@@ -82,9 +82,9 @@ func TestExpiredWhileAway(t *testing.T) {
 			if err := w.Resume(t.Context(), brokerworld.Subscription); err != nil {
 				t.Fatal(err)
 			}
-			w.AllNoted(t) // before anything else comes
+			w.AllNoted(t, 100) // before anything else comes
 			w.Emit(t, 100)
-			w.AllNoted(t)
+			w.AllNoted(t, 100)
 		})
 	}
 }

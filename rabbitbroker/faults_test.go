@@ -36,7 +36,7 @@ func TestConnectionIsCut(t *testing.T) {
 		})
 	}
 	w.AwaitHandled(t, 200)
-	w.AllNoted(t)
+	w.AllNoted(t, 100)
 	again := w.AllStored(t, bodies(t, ch, foreign))
 	t.Logf("%d changes of each lesson, %d connections cut in %d cuts, %d messages came twice", w.Emitted(), connections, cuts, again)
 }
@@ -65,13 +65,13 @@ func TestServerComesBackUnderLoad(t *testing.T) {
 	w.Begin(t, often)
 	back(srv.Stop)
 	back(srv.Kill)
-	w.AllNoted(t)
+	w.AllNoted(t, 100)
 	again := w.AllStored(t, bodies(t, client(t, srv.URL()), foreign))
 	t.Logf("%d changes of each lesson, %d messages came twice", w.Emitted(), again)
 
 	w.Begin(t, often)
 	back(srv.Kill, srv.Wipe)
-	w.AllNoted(t)
+	w.AllNoted(t, 100)
 	t.Logf("%d changes of each lesson in the end", w.Emitted())
 	state, err := rabbitbroker.Inspect(t.Context(), srv.URL(), []string{brokerworld.Subscription}, nil)
 	if err != nil || !state.Exists || !state.Queues[0].Exists || state.Queues[0].Consumers != 1 {

@@ -159,8 +159,8 @@ func (w *World) State(t testing.TB, name string) pulse.SubscriptionState {
 	return states[i]
 }
 
-// AllNoted ends the load and fails the test unless every change is noted once, those of a lesson in order.
-func (w *World) AllNoted(t testing.TB) {
+// AllNoted ends the load and fails the test unless every change is noted once, those of a lesson in order, and there are at least so many of each.
+func (w *World) AllNoted(t testing.TB, least int) {
 	t.Helper()
 	w.End()
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
@@ -181,8 +181,8 @@ func (w *World) AllNoted(t testing.TB) {
 	if !maps.Equal(seen, w.counts) {
 		t.Errorf("noted are %v, emitted %v", seen, w.counts)
 	}
-	if len(seen) == 0 {
-		t.Error("nothing was emitted")
+	if n := seen["a"]; n < least {
+		t.Errorf("only %d changes of each lesson, not %d", n, least)
 	}
 }
 
