@@ -42,6 +42,8 @@ type Record struct {
 	Digests  []byte   // 32 bytes for each part, in part order
 	Format   int      // version of the commitment's format, see CommitFormat
 
+	// IDGiven reports that the caller chose ID, so that it may be stored already.
+	IDGiven bool
 	// TimeGiven reports that the caller chose OccurredAt, so that Repeats compares it.
 	TimeGiven bool
 }

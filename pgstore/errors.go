@@ -65,8 +65,9 @@ func lost(err error) bool {
 	var pg *pgconn.PgError
 	var early *beforeCommit
 	var connecting *pgconn.ConnectError
+	var preparing pgx.ErrPreprocessingBatch
 	switch {
-	case err == nil, ours(err), errors.As(err, &early), errors.As(err, &connecting), errors.Is(err, errNoConnection):
+	case err == nil, ours(err), errors.As(err, &early), errors.As(err, &connecting), errors.As(err, &preparing), errors.Is(err, errNoConnection):
 		return false
 	case errors.As(err, &pg):
 		return pg.SeverityUnlocalized == "FATAL" || pg.SeverityUnlocalized == "PANIC" || pg.Code == "40003"

@@ -228,18 +228,28 @@ func TestLostCommits(t *testing.T) {
 	})
 	wantError(t, err, pulse.ErrUnknown, "under the same id")
 	id := uuid.Nil
-	err = pgstore.Do(t.Context(), pool, bus, func(_ pgx.Tx, e pulse.Emitter) (err error) {
-		defer p.armed.Store(true)
-		id, err = e.Emit(t.Context(), lesson())
-		return err
-	})
-	wantError(t, err, pulse.ErrUnknown, "under the same id")
+	do := func(lose bool) error {
+		return pgstore.Do(t.Context(), pool, bus, func(_ pgx.Tx, e pulse.Emitter) (err error) {
+			defer p.armed.Store(lose)
+			id, err = e.Emit(t.Context(), lesson())
+			return err
+		})
+	}
+	err = do(true)
+	wantError(t, err, pulse.ErrStore, "prepare") // of a new connection, where the statements are made ready first
+	if errors.Is(err, pulse.ErrUnknown) {
+		t.Fatalf("COMMIT was not sent, but the error is %v", err)
+	}
+	if err := do(false); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, do(true), pulse.ErrUnknown, "under the same id")
 	appendTo(t, s, rec)
 	if _, err := bus.Emit(t.Context(), lesson(), pulse.ID(id)); err != nil {
 		t.Fatal(err)
 	}
-	if envs := readAll(t, openStore(t, direct)); len(envs) != 2 {
-		t.Fatalf("%d events, want 2", len(envs))
+	if envs := readAll(t, openStore(t, direct)); len(envs) != 3 || envs[2].ID != id {
+		t.Fatalf("%d events, want 3", len(envs))
 	}
 }
 

@@ -39,19 +39,23 @@ func appendSQL(one bool, way string) string {
 	return fmt.Sprintf(statement, text, way)
 }
 
-// insertOneSQL is what appendSQL(true, unitInTx) does, with a parameter for each column and without a function: the server does less each time, and
+// insertOneSQL is what appendSQL(true, unitInBatch) does, with a parameter for each column and without a function: the server does less each time, and
 // much more the first time on a connection. So it is for connections that prepare statements.
 const insertOneSQL = `INSERT INTO @events (id,
 		event_id, occurred_at, actor_id, causation_id, version, format, name, source,
 		correlation_id, key, trace, fact_salt, link_salt, digests, commitment, extensions, data)
-	SELECT CASE WHEN s.origin <> $18::text THEN @refuse('PU002', s.origin)
+	SELECT CASE WHEN s.origin IS NULL THEN @refuse('PU005', 'the log has no settings')
+			WHEN s.origin <> $18::text THEN @refuse('PU002', s.origin)
 			WHEN s.max_event_bytes < $19::int4 THEN @refuse('PU003', s.max_event_bytes::text)
 			ELSE nextval('@event_units') END,
 		$1::uuid, $2::timestamptz, $3::uuid, $4::uuid, $5::int4, $6::int2, $7::text, $8::text,
 		$9::text, $10::text, $11::text, $12::bytea, $13::bytea, $14::bytea, $15::bytea, $16::json, $17::json
-	FROM @settings s ON CONFLICT (event_id) DO NOTHING`
+	FROM (SELECT) one LEFT JOIN @settings s ON true`
 
-// scalars are the parameters of insertOneSQL, for pgx.
+// insertNewSQL leaves out an event whose id is stored, as appendSQL(true, unitInTx) does.
+const insertNewSQL = insertOneSQL + " ON CONFLICT (event_id) DO NOTHING"
+
+// scalars are the parameters of insertOneSQL and insertNewSQL, for pgx.
 func scalars(recs []pulse.Record) []any {
 	r := &recs[0]
 	return []any{

@@ -161,7 +161,7 @@ func (m *migrator) version(ctx context.Context, db rowQuerier) (version int, err
 
 // next carries out one migration, unless another process did meanwhile, and returns the version then.
 func (m *migrator) next(ctx context.Context) (version int, mine bool, err error) {
-	err = inTx(ctx, m.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+	err = inTx(ctx, m.pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('pulse migrations of schema ' || $1::text, 0))", string(m.schema))
 		if err != nil {
 			return err

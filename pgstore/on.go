@@ -7,8 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -78,38 +76,17 @@ func (q queue) Append(_ context.Context, recs []pulse.Record) error {
 	if err := q.schema.check(); err != nil {
 		return fail("queue", err)
 	}
-	want := int64(len(recs))
-	q.batch.Queue(q.schema.sql(appendSQL(len(recs) == 1, unitInBatch)), literals(recs)...).Exec(func(tag pgconn.CommandTag) error {
-		if tag.RowsAffected() != want {
-			return fail("queue", fmt.Errorf("%w: %d of %d events were stored: the log has no settings", pulse.ErrStore, tag.RowsAffected(), want))
-		}
-		return nil
-	})
+	q.schema.queue(q.batch, recs, false)
 	return nil
 }
 
-// Do runs fn in a transaction on pool: what it writes through tx and emits through e exists if it returns nil, and none of it otherwise. It wakes
-// bus afterwards. When the connection is lost in COMMIT the error is an ErrUnknown.
-func Do(ctx context.Context, pool *pgxpool.Pool, bus *pulse.Bus, fn func(tx pgx.Tx, e pulse.Emitter) error) error {
-	return DefaultSchema.Do(ctx, pool, bus, fn)
-}
-
-// Do is the function Do for the log in this schema.
-func (s Schema) Do(ctx context.Context, pool *pgxpool.Pool, bus *pulse.Bus, fn func(tx pgx.Tx, e pulse.Emitter) error) error {
-	const op = "do"
-	defer bus.Wake()  // also when nobody knows whether it has committed
-	own := error(nil) // fn's
-	err := inTx(ctx, pool, pgx.TxOptions{}, func(tx pgx.Tx) error {
-		own = fn(tx, bus.InUntilWake(s.Tx(tx)))
-		return own
-	})
-	switch {
-	case own != nil:
-		return own
-	case err != nil:
-		return failSent(op, err)
+// queue adds the insert of recs to batch, which fails if they cannot be stored, for a connection that prepares statements or for any.
+func (s Schema) queue(batch *pgx.Batch, recs []pulse.Record, prepares bool) {
+	sql, args := appendSQL(len(recs) == 1, unitInBatch), literals
+	if len(recs) == 1 && prepares {
+		sql, args = insertOneSQL, scalars
 	}
-	return nil
+	batch.Queue(s.sql(sql), args(recs)...)
 }
 
 // OnTx handles events of type E in a transaction that also remembers the delivery: what the handler writes through

@@ -12,13 +12,13 @@ import (
 	"github.com/edupulse-live/pulse"
 )
 
-// inTx runs fn in a transaction that commits if fn returns nil. Its error leaves open whether that happened only if lost says so.
+// inTx runs fn in a transaction at READ COMMITTED that commits if fn returns nil. Its error leaves open whether that happened only if lost says so.
 func (s *Store) inTx(ctx context.Context, fn func(tx pgx.Tx) error) error {
-	return inTx(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, fn)
+	return inTx(ctx, s.pool, fn)
 }
 
-func inTx(ctx context.Context, pool *pgxpool.Pool, opts pgx.TxOptions, fn func(tx pgx.Tx) error) error {
-	tx, err := pool.BeginTx(ctx, opts)
+func inTx(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx) error) error {
+	tx, err := pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
 		return errors.Join(errNoConnection, err)
 	}

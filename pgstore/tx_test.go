@@ -316,43 +316,6 @@ func TestQueue(t *testing.T) {
 	}
 }
 
-// Do wakes the bus, commits what fn wrote and emitted, or none of it.
-func TestDo(t *testing.T) {
-	dsn := newDatabase(t)
-	s := openStore(t, dsn)
-	bus, pool := openBus(t, s), openPool(t, dsn, "4")
-	run(t, pool, "CREATE TABLE lessons (title text NOT NULL)")
-	do := func(outcome func(tx pgx.Tx) error) error {
-		return pgstore.Do(t.Context(), pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
-			if _, err := tx.Exec(t.Context(), "INSERT INTO lessons VALUES ('Fractions')"); err != nil {
-				return err
-			}
-			if _, err := e.Emit(t.Context(), lesson()); err != nil {
-				return err
-			}
-			return outcome(tx)
-		})
-	}
-	if err := do(func(pgx.Tx) error { return nil }); err != nil {
-		t.Fatal(err)
-	}
-	if err := do(func(pgx.Tx) error { return errRollback }); err != errRollback { //nolint:errorlint // as it is
-		t.Fatalf("error is %v, want the function's own", err)
-	}
-	wantError(t, do(func(tx pgx.Tx) error { _, _ = tx.Exec(t.Context(), "SELECT 1/0"); return nil }), pulse.ErrStore, "rolled back")
-	func() {
-		defer func() {
-			if recover() == nil {
-				t.Error("a panic of the function was swallowed")
-			}
-		}()
-		_ = do(func(pgx.Tx) error { panic("out of chalk") })
-	}()
-	if n := number(t, pool, "SELECT count(*) FROM lessons"); n != 1 || info(t, s).Head != 1 {
-		t.Fatalf("%d lessons and %d events, want 1 and 1", n, info(t, s).Head)
-	}
-}
-
 type published struct {
 	N int `json:"n"`
 }

@@ -96,7 +96,7 @@ func (s Schema) append(ctx context.Context, t transaction, recs []pulse.Record) 
 		rest = rest[len(part):]
 		sql, args := appendSQL(len(part) == 1, unitInTx), literals
 		if len(part) == 1 && t.prepares() {
-			sql, args = insertOneSQL, scalars
+			sql, args = insertNewSQL, scalars
 		}
 		n, err := t.exec(ctx, s.sql(sql), args(part)...)
 		if err != nil {
