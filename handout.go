@@ -110,7 +110,7 @@ func (s *session) record(it *item) {
 
 // next is the work for the next free worker, and the channel to send it on: nil while there is none.
 func (s *session) next() (chan<- []*item, []*item) {
-	s.gathering = false
+	s.rest.waits = false
 	if len(s.ready) == 0 || s.busy+s.left.workers >= s.sub.workers() {
 		return nil, nil
 	}
@@ -132,24 +132,26 @@ func (s *session) next() (chan<- []*item, []*item) {
 			n++
 		}
 	}
-	if s.gathers(n) {
+	if s.rests(n) {
 		return nil, nil
 	}
 	return s.work, s.ready[:n]
 }
 
-// gathers reports whether a relay that is behind waits a moment for a batch of n to grow: a large one costs its destination little more than
-// a small one.
-func (s *session) gathers(n int) bool {
-	if s.sub.publisher == nil || n >= s.sub.maxBatch()/2 || s.bus.head.now()-s.reached < pageLimit || s.wanted() == nil {
-		s.gathered = time.Time{}
+// rests reports whether a relay lets its next batch of n grow: a large one costs its destination little more than a small one. It rests as long as
+// the last one took, so that events that come one by one wait for nothing, and those of a stream share what a batch costs; while it is
+// behind, longer.
+func (s *session) rests(n int) bool {
+	if s.sub.publisher == nil || n >= s.sub.maxBatch()/2 || s.wanted() == nil {
 		return false
 	}
-	if s.gathered.IsZero() {
-		s.gathered = time.Now().Add(gatherWait)
+	rest := min(s.rest.took, mostRest)
+	if s.bus.head.now()-s.reached >= pageLimit {
+		rest = mostRest
 	}
-	s.gathering = time.Now().Before(s.gathered)
-	return s.gathering
+	s.rest.until = s.rest.from.Add(rest)
+	s.rest.waits = time.Now().Before(s.rest.until)
+	return s.rest.waits
 }
 
 // nextCareful is next after an unclean stop: one delivery at a time, and none before its attempt is written.
@@ -172,7 +174,7 @@ func (s *session) nextCareful() (chan<- []*item, []*item) {
 
 // handedOut notes what a worker has taken.
 func (s *session) handedOut(items []*item) {
-	s.gathered = time.Time{}
+	s.rest.handed = time.Now()
 	s.ready = s.ready[len(items):]
 	s.busy++
 	for _, it := range items {

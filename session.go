@@ -16,7 +16,7 @@ const (
 	hungGrace = 100 * time.Millisecond // what a handler gets to return after its timeout
 	turnWait  = 20 * time.Millisecond  // between two looks at whether it is a suspect's turn
 
-	gatherWait = 10 * time.Millisecond // how long a relay that is behind waits for a batch to grow
+	mostRest = 10 * time.Millisecond // of a relay between two batches
 )
 
 // session is one active instance of a subscription: it reads the log, hands deliveries to its workers and keeps the
@@ -25,22 +25,21 @@ type session struct {
 	*runner
 	lease Lease
 
-	window    int // see the constant
-	epoch     int // of the log
-	cursor    Cursor
-	unacked   unacked
-	rows      map[Position]*item    // deliveries with a row, except dead ones that hold up nobody
-	passed    map[Position]struct{} // positions after the cursor that need no handling any more
-	lanes     map[string]*lane      // ordered subscriptions only
-	held      map[*lane]struct{}    // to be advanced after the batch under way
-	ready     []*item               // to be handed to a worker
-	due       dueHeap               // rows waiting for their time
-	running   map[*item]struct{}    // handed to a worker
-	busy      int                   // workers that have something
-	careful   careful               // after an unclean stop
-	gathered  time.Time             // when a relay waits no longer for its batch to grow; zero: it has not begun to
-	gathering bool                  // that is all it waits for
-	suspect   *item                 // whose turn it is, of the suspects of all subscriptions; nil: none of this one's
+	window  int // see the constant
+	epoch   int // of the log
+	cursor  Cursor
+	unacked unacked
+	rows    map[Position]*item    // deliveries with a row, except dead ones that hold up nobody
+	passed  map[Position]struct{} // positions after the cursor that need no handling any more
+	lanes   map[string]*lane      // ordered subscriptions only
+	held    map[*lane]struct{}    // to be advanced after the batch under way
+	ready   []*item               // to be handed to a worker
+	due     dueHeap               // rows waiting for their time
+	running map[*item]struct{}    // handed to a worker
+	busy    int                   // workers that have something
+	careful careful               // after an unclean stop
+	rest    rest                  // between two batches of a relay
+	suspect *item                 // whose turn it is, of the suspects of all subscriptions; nil: none of this one's
 
 	dirty      map[Position]struct{} // rows changed since the last save
 	recording  []*item               // get ready once their row is saved
@@ -74,6 +73,15 @@ type session struct {
 	broken  chan error // the feed failed
 }
 
+// rest is what a relay makes between two batches, for the next one to grow.
+type rest struct {
+	handed time.Time     // when the last one was handed out
+	from   time.Time     // when it came back, or the session began
+	took   time.Duration // what lay between
+	until  time.Time
+	waits  bool // there is work, and nothing else in its way
+}
+
 // careful is the mode after an unclean stop: the deliveries that may have been running then are handled one by one,
 // each attempt written first, so that a handler that kills the process is found.
 type careful struct {
@@ -100,6 +108,7 @@ func newSession(r *runner, lease Lease, cursor Cursor) *session {
 		dirty:    map[Position]struct{}{},
 		work:     make(chan []*item),
 		reached:  cursor.Position,
+		rest:     rest{from: time.Now()},
 		intakes:  make(chan intake),
 		saves:    make(chan saveJob, 1),
 		saved:    make(chan error, 1),
@@ -234,8 +243,8 @@ func (s *session) nextWake() time.Duration {
 	if len(s.due) > 0 && s.mayRecord() {
 		wake = min(wake, time.Until(s.due[0].row.Due))
 	}
-	if s.gathering {
-		wake = min(wake, time.Until(s.gathered))
+	if s.rest.waits {
+		wake = min(wake, time.Until(s.rest.until))
 	}
 	if !s.saveDue.IsZero() && !s.saving {
 		wake = min(wake, time.Until(s.saveDue))

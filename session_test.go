@@ -150,27 +150,57 @@ type largeBatches struct{ Publisher }
 
 func (largeBatches) Capabilities() Capabilities { return Capabilities{MaxBatch: 1000} }
 
-// TestGatheringEnds: a relay that is behind waits for its batch to grow, and wakes when that was long enough. While something else is in the way it
-// waits for that, and does not look again and again.
-func TestGatheringEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		bus := &Bus{}
-		bus.head.head = 10 * pageLimit
-		s := &session{
-			runner: &runner{bus: bus, sub: &subscription{publisher: largeBatches{}, ordered: true}},
-			window: 10 * pageLimit, ready: []*item{{}}, intakes: make(chan intake), work: make(chan []*item),
-		}
-		if _, batch := s.next(); batch != nil || s.nextWake() != gatherWait {
-			t.Errorf("the batch is %v, the session wakes after %v", batch, s.nextWake())
-		}
-		time.Sleep(gatherWait)
-		s.dirty = map[Position]struct{}{1: {}} // which has to be written first
-		if _, batch := s.next(); batch != nil || s.nextWake() != time.Hour {
-			t.Errorf("with a row to write the batch is %v, the session wakes after %v", batch, s.nextWake())
-		}
-		s.dirty = nil
-		if _, batch := s.next(); len(batch) != 1 || s.nextWake() != time.Hour {
-			t.Errorf("then the batch is %v, the session wakes after %v", batch, s.nextWake())
-		}
-	})
+// TestARelayRests: a relay lets its next batch grow for as long as the last one took, within bounds, unless it is large already, and then wakes. While
+// something else is in the way it waits for that, and does not look again and again.
+func TestARelayRests(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		took, passed time.Duration // the last batch, and since
+		ready        int
+		behind       Position
+		want         time.Duration // that it waits
+	}{
+		{"a short one", 3 * time.Millisecond, 0, 1, 0, 3 * time.Millisecond},
+		{"a long one", time.Second, 0, 1, 0, mostRest},
+		{"that has passed", 3 * time.Millisecond, 3 * time.Millisecond, 1, 0, 0},
+		{"in part", 3 * time.Millisecond, time.Millisecond, 1, 0, 2 * time.Millisecond},
+		{"almost large", 3 * time.Millisecond, 0, 499, 0, 3 * time.Millisecond},
+		{"large", 3 * time.Millisecond, 0, 500, 0, 0},
+		{"not quite behind", 3 * time.Millisecond, 0, 1, pageLimit - 1, 3 * time.Millisecond},
+		{"behind", 3 * time.Millisecond, 0, 1, pageLimit, mostRest},
+		{"behind, large", 3 * time.Millisecond, 0, 500, pageLimit, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sub := &subscription{publisher: largeBatches{}, ordered: true, concurrency: 1}
+				s := newSession(&runner{bus: &Bus{}, sub: sub}, Lease{}, Cursor{})
+				s.ready = []*item{{env: Envelope{Position: 1}}}
+				if _, batch := s.next(); len(batch) != 1 {
+					t.Fatal("the first batch waits")
+				}
+				s.handedOut(s.ready)
+				time.Sleep(c.took)
+				for it := range s.running {
+					s.settleAll([]result{{item: it, again: true}})
+				}
+				for len(s.ready) < c.ready {
+					s.ready = append(s.ready, &item{})
+				}
+				time.Sleep(c.passed)
+				s.bus.head.head = c.behind
+				if _, batch := s.next(); (len(batch) == 0) != (c.want > 0) || c.want > 0 && s.nextWake() != c.want {
+					t.Errorf("a batch of %d leaves, the session wakes after %v", len(batch), s.nextWake())
+				}
+				s.dirty[1] = struct{}{} // which has to be written first
+				if _, batch := s.next(); batch != nil || s.nextWake() != time.Hour {
+					t.Errorf("with a row to write a batch of %d leaves, the session wakes after %v", len(batch), s.nextWake())
+				}
+				clear(s.dirty)
+				time.Sleep(c.want)
+				if _, batch := s.next(); len(batch) != c.ready || s.nextWake() != time.Hour {
+					t.Errorf("then a batch of %d leaves, the session wakes after %v", len(batch), s.nextWake())
+				}
+			})
+		})
+	}
 }

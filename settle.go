@@ -26,6 +26,8 @@ func (s *session) settleAll(rs []result) {
 		return
 	}
 	s.busy--
+	s.rest.from = time.Now()
+	s.rest.took = s.rest.from.Sub(s.rest.handed)
 	var again []*item
 	for i := range rs {
 		if rs[i].again && !s.blocked(rs[i].item) {
