@@ -137,8 +137,8 @@ func (b *Bus) emit(ctx context.Context, to Appender, evs []Event, opts []EmitOpt
 	if err := to.Append(ctx, recs); err != nil {
 		return ids, fmt.Errorf("emit %s: %w", nameForError(evs[0]), err)
 	}
-	if _, told := to.(untilWake); !told && to != Appender(b.batch) && to != Appender(b.given) {
-		b.expect()
+	if to != Appender(b.batch) && to != Appender(b.given) {
+		b.appended(to, recs)
 	}
 	return ids, nil
 }

@@ -30,10 +30,15 @@ func (b *Bus) committed() {
 	b.hintOthers()
 }
 
-// expect tells that something was appended to a transaction, about whose end nobody may tell.
-func (b *Bus) expect() {
-	b.head.expect()
-	b.hintOthers()
+// appended tells of what was appended to a transaction, about whose end nobody may tell.
+func (b *Bus) appended(to Appender, recs []Record) {
+	if e, ok := b.store.(Expecter); ok {
+		e.Expect(recs)
+	}
+	if _, told := to.(untilWake); !told {
+		b.head.expect()
+		b.hintOthers()
+	}
 }
 
 func (b *Bus) hintOthers() {

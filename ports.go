@@ -77,6 +77,12 @@ type Hinter interface {
 	Listen(ctx context.Context, heard func()) error
 }
 
+// Expecter is the ability of a store to give Info.Newest without reading what it saw on its way into the log.
+type Expecter interface {
+	// Expect tells it that recs were appended in a transaction, which may commit or not. They stay the caller's.
+	Expect(recs []Record)
+}
+
 // Appender appends to a log: a Store, or a Tx inside a transaction.
 type Appender interface {
 	Append(ctx context.Context, recs []Record) error

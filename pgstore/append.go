@@ -38,6 +38,7 @@ func (s *Store) Append(ctx context.Context, recs []pulse.Record) error {
 	if err := s.check(recs); err != nil {
 		return fail(op, err)
 	}
+	s.appended.add(recs)
 	err := s.insert(ctx, recs)
 	switch {
 	case err == nil:
@@ -53,6 +54,9 @@ func (s *Store) Append(ctx context.Context, recs []pulse.Record) error {
 	}
 	return nil
 }
+
+// Expect keeps copies of recs, some thousands at most, until they have a position, so that Info need not read them; see pulse.Expecter.
+func (s *Store) Expect(recs []pulse.Record) { s.appended.add(recs) }
 
 // ParallelAppends is 2: while the server writes one large batch of emits the next is made; see pulse.Parallel.
 func (s *Store) ParallelAppends() int { return 2 }

@@ -120,7 +120,9 @@ func TestDoKeepsTheOrder(t *testing.T) {
 	s := openStore(t, dsn)
 	bus := openBus(t, s)
 	run(t, openPool(t, dsn, "2"), "CREATE TABLE copied (n int)")
-	type pair struct{ set, back func(ctx context.Context, tx pgx.Tx) error }
+	type pair struct {
+		set, back func(ctx context.Context, tx pgx.Tx) error
+	}
 	both := func(do func(ctx context.Context, tx pgx.Tx, sql string) error) pair {
 		return pair{
 			func(ctx context.Context, tx pgx.Tx) error { return do(ctx, tx, savepoint) },

@@ -1,6 +1,8 @@
 package pgstore_test
 
 import (
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -8,6 +10,7 @@ import (
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/internal/pgtest"
 	"github.com/edupulse-live/pulse/pgstore"
+	"github.com/edupulse-live/pulse/storetest"
 )
 
 // Statements are named on the way to the server itself, or where the user says that they may be.
@@ -50,15 +53,68 @@ func openOn(t *testing.T, pool *pgxpool.Pool) *pgstore.Store {
 	return s
 }
 
-// A look brings along what it finds, unless that is much.
+// A look brings along what it finds: all that was appended through its store, also in transactions of others, and else what is not much.
 func TestInfoBringsTheNewest(t *testing.T) {
-	s := openStore(t, newDatabase(t))
+	dsn := newDatabase(t)
+	s, elsewhere, pool := openStore(t, dsn), openStore(t, dsn), openPool(t, dsn, "2")
 	origin := originOf(t, s)
-	for _, c := range []struct{ events, want int }{{1, 1}, {3, 3}, {100, 0}} {
-		appendTo(t, s, lessons(origin, c.events)...)
-		if got := info(t, s).Newest; len(got) != c.want {
-			t.Errorf("with %d new events came %d, want %d", c.events, len(got), c.want)
+	large := storetest.Record(origin, func(r *pulse.Record) { r.Data = []byte(`"` + strings.Repeat("x", 4<<10) + `"`) })
+	own := func(recs ...pulse.Record) { appendTo(t, s, recs...) }
+	others := func(recs ...pulse.Record) { appendTo(t, elsewhere, recs...) }
+	inTx := func(recs ...pulse.Record) {
+		tx, err := pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
+		appendTo(t, pgstore.Tx(tx), recs...)
+		s.Expect(recs)
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rolledBack := lessons(origin, 9000) // more than are kept
+	s.Expect(rolledBack)
+	for _, c := range []struct {
+		what   string
+		append func()
+		want   int
+	}{
+		{"nothing", func() {}, 0},
+		{"one", func() { own(lessons(origin, 1)...) }, 1},
+		{"a hundred", func() { own(lessons(origin, 100)...) }, 100},
+		{"several units", func() { own(lessons(origin, 2)...); own(lessons(origin, 50)...) }, 52},
+		{"one in a transaction", func() { inTx(lessons(origin, 1)...) }, 1},
+		{"a hundred in a transaction", func() { inTx(lessons(origin, 100)...) }, 100},
+		{"others, after own ones", func() { others(lessons(origin, 3)...) }, 0}, // it was not prepared for them
+		{"others again", func() { others(lessons(origin, 3)...) }, 3},
+		{"many others", func() { others(lessons(origin, 100)...) }, 0},
+		{"own ones behind others", func() { others(lessons(origin, 3)...); own(lessons(origin, 40)...) }, 40},
+		{"others behind own ones", func() { own(lessons(origin, 40)...); others(lessons(origin, 3)...) }, 0},
+		{"a large one between", func() { own(lessons(origin, 40)...); own(large); own(lessons(origin, 2)...) }, 2},
+		{"no event of an attempt before", func() {
+			first, second := lessons(origin, 1), lessons(origin, 1)
+			s.Expect(first)
+			second[0].ID = first[0].ID
+			if err := second[0].Commit(); err != nil {
+				t.Fatal(err)
+			}
+			others(second...)
+		}, 0},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			c.append()
+			i := info(t, s)
+			if len(i.Newest) != c.want {
+				t.Fatalf("%d came, want %d", len(i.Newest), c.want)
+			}
+			page, err := s.Read(t.Context(), pulse.Query{After: i.Head - pulse.Position(c.want)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(i.Newest, page.Envelopes) {
+				t.Errorf("there came\n%+v\nand to be read are\n%+v", i.Newest, page.Envelopes)
+			}
+		})
 	}
 }
 

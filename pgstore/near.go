@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edupulse-live/pulse"
@@ -12,20 +13,28 @@ import (
 // nearSQL reads a range of the log.
 const nearSQL = "SELECT * FROM @near($1, $2)"
 
-// nearest is how many events the end of the log has that are read in the quick way.
+// nearest is how many events are read in the quick way although they may not be wanted.
 const nearest = 32
 
-// near returns how far q can be read in the quick way: to the end of the log, as far as this store knows it, if that is not far from where
-// q begins. Otherwise it returns 0.
+// near returns how far q can be read in the quick way, which selects by position only: through a page, in the log as far as this store knows it. Where
+// conditions would leave out most of that it returns 0.
 func (s *Store) near(q *pulse.Query) pulse.Position {
-	head := pulse.Position(s.head.Load())
-	if head <= q.After || head > q.After+nearest || q.Through > 0 && q.Through < head || int64(head-q.After) > s.rows(q) {
+	through := min(pulse.Position(s.head.Load()), q.After+pulse.Position(s.rows(q)))
+	if q.Through > 0 {
+		through = min(through, q.Through)
+	}
+	if through <= q.After || through > q.After+nearest && selective(q) {
 		return 0
 	}
-	return head
+	return through
 }
 
-// readNear reads the few newest events by one statement that the server has planned already: readers that follow the log do that all the
+// selective reports whether q has conditions beside positions.
+func selective(q *pulse.Query) bool {
+	return q.Name != "" || len(q.Names) > 0 || q.Key != "" || q.Actor != uuid.Nil || q.Correlation != "" || !q.Since.IsZero() || !q.Until.IsZero()
+}
+
+// readNear reads a range by one statement that the server has planned already: readers that follow the log do that all the
 // time. found is false when events are missing there, because they were purged, or because the server has forgotten them.
 func (s *Store) readNear(ctx context.Context, q *pulse.Query, through pulse.Position) (r pageRead, found bool, err error) {
 	conn, err := s.acquire(ctx)
@@ -44,7 +53,11 @@ func (s *Store) readNear(ctx context.Context, q *pulse.Query, through pulse.Posi
 		return pageRead{}, false, err
 	}
 	r.next = q.After + pulse.Position(len(r.envs))
-	return r, r.next > q.After && r.envs[len(r.envs)-1].Position == r.next, nil
+	if r.next == q.After || r.envs[len(r.envs)-1].Position != r.next {
+		return r, false, nil
+	}
+	s.learn(len(r.envs), r.next < through) // then the page is full
+	return r, true, nil
 }
 
 func (s *Store) nearCall(after, through int64) call {

@@ -53,6 +53,7 @@ type Store struct {
 	room    chan struct{} // holds a token for each open Transact: some connections always stay for others
 
 	sequencer sequencer
+	appended  appended
 	hints     hints
 	head      atomic.Int64 // of the log, as far as known here
 	pageRows  atomic.Int64 // how many rows of the log made up the size of a page lately
@@ -73,6 +74,7 @@ var (
 	_ pulse.Indexer       = (*Store)(nil)
 	_ pulse.Parallel      = (*Store)(nil)
 	_ pulse.Hinter        = (*Store)(nil)
+	_ pulse.Expecter      = (*Store)(nil)
 )
 
 // Open opens the store on the database that dsn names, a URL or key=value pairs as pgxpool.ParseConfig takes them, with a pool of

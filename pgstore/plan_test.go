@@ -21,11 +21,11 @@ func TestATickLooksAtWhatIsNewOnly(t *testing.T) {
 		rows = 20_000
 	}
 	dsn := newDatabase(t)
-	s, pool := openStore(t, dsn), openPool(t, dsn, "4")
+	s, elsewhere, pool := openStore(t, dsn), openStore(t, dsn), openPool(t, dsn, "4")
 	origin := originOf(t, s)
 	run(t, pool, "ALTER TABLE pulse.events SET (autovacuum_enabled = false)")
 	old := explain(t, s)
-	appendTo(t, s, lessons(origin, 3)...)
+	appendTo(t, elsewhere, lessons(origin, 3)...) // which s does not have at hand
 	old.check(t, info(t, s).Head)
 	tx, err := pool.Begin(t.Context())
 	if err != nil {
@@ -48,7 +48,7 @@ func TestATickLooksAtWhatIsNewOnly(t *testing.T) {
 			}
 			fill(t, pool, n)
 			info(t, s)
-			appendTo(t, s, lessons(origin, 3)...)
+			appendTo(t, elsewhere, lessons(origin, 3)...)
 			by.check(t, info(t, s).Head)
 			if state == "never analyzed" {
 				run(t, pool, "ANALYZE pulse.events")

@@ -16,7 +16,7 @@ import (
 const timelineSQL = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
 
 // tickSQL is a tick; see the function.
-const tickSQL = "SELECT * FROM @tick($1, $2, $3, $4)"
+const tickSQL = "SELECT * FROM @tick($1, $2, $3, $4, $5)"
 
 const (
 	// keptTicks is how many ticks are left behind the last one, for people who look. Older ones are taken away now and then.
@@ -35,7 +35,7 @@ type sequencer struct {
 	n          int64
 	xidEpoch   int64
 	xmax, xips string // of the snapshot; xips as an array literal
-	many       bool   // events were new at the last tick, more than nearest
+	apart      bool   // what was new at the last tick was appended here, or too much to be read with it
 }
 
 func (q *sequencer) init() {
@@ -63,10 +63,12 @@ type tick struct {
 	ticked                    bool // they have got one
 	n, head                   int64
 	snap                      string
-	newest                    []pulse.Envelope // up to head, if they were few
+	placed                    []byte           // what the tick tells of the events
+	newest                    []pulse.Envelope // up to head, as far as they are at hand
 }
 
-// Info describes the log; see pulse.Store. It is one round trip, that brings the newest events along, and writes only if there are new ones.
+// Info describes the log; see pulse.Store. It is one round trip and writes only if there are new events. Of those that this store appended, or was
+// told to Expect, it has the envelopes at hand; a few others the round trip brings along.
 func (s *Store) Info(ctx context.Context) (pulse.Info, error) {
 	const op = "info"
 	if err := s.enter(ctx); err != nil {
@@ -132,29 +134,38 @@ func (s *Store) settleTick(ctx context.Context, conn *pgx.Conn, t *tick) (again 
 	return false, s.sequencer.remember(t)
 }
 
-// tick carries out the statement, and in the same round trip and transaction reads the events behind the head that the store knows, unless many are to be
-// expected. The caller has the token.
+// tick carries out the statement, and in the same round trip and transaction reads the events behind the head that the store knows, where few are to be
+// expected that were not appended here. The caller has the token.
 func (s *Store) tick(ctx context.Context, conn *pgx.Conn) (t tick, err error) {
 	q, head := &s.sequencer, s.head.Load()
-	calls := []call{{sql: s.sql.tick, params: [][]byte{
-		strconv.AppendInt(nil, q.n, 10), strconv.AppendInt(nil, q.xidEpoch, 10), []byte(q.xmax), []byte(q.xips),
+	calls := []call{{sql: s.sql.tick, answer: tickAnswer, params: [][]byte{
+		strconv.AppendInt(nil, q.n, 10), strconv.AppendInt(nil, q.xidEpoch, 10), []byte(q.xmax), []byte(q.xips), strconv.AppendInt(nil, int64(s.appended.wanted()), 10),
 	}}}
-	if !q.many {
+	if !q.apart {
 		calls = append(calls, s.nearCall(head, head+nearest))
 	}
+	var read []pulse.Envelope
 	err = s.roundTrip(ctx, conn, calls, func(answers *pgconn.MultiResultReader) (err error) {
 		if answers.NextResult() {
 			err = t.read(answers.ResultReader())
 		}
 		if err == nil && answers.NextResult() {
-			t.newest, err = readEnvelopes(answers.ResultReader())
+			read, err = readEnvelopes(answers.ResultReader())
 		}
 		return err
 	})
-	q.many = t.head-head > nearest
-	t.newest = endingAt(t.newest, head, t.head)
+	if t.ticked {
+		t.newest = s.appended.take(t.placed, t.head)
+	}
+	q.apart = t.head-head > nearest || len(t.newest) > 0
+	if len(t.newest) == 0 {
+		t.newest = endingAt(read, head, t.head)
+	}
 	return t, err
 }
+
+// tickAnswer are the formats of the columns of a tick: all but placed are text.
+var tickAnswer = []int16{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}
 
 // read reads the answer.
 func (t *tick) read(rows *pgconn.ResultReader) error {
@@ -177,7 +188,7 @@ func endingAt(envs []pulse.Envelope, after, head int64) []pulse.Envelope {
 	return envs[:n]
 }
 
-// scan reads the answer, which is text.
+// scan reads the answer.
 func (t *tick) scan(row [][]byte) (err error) {
 	number := func(into *int64, text []byte) {
 		if err == nil {
@@ -191,7 +202,7 @@ func (t *tick) scan(row [][]byte) (err error) {
 	for i, into := range []*bool{&t.sameCluster, &t.sameTimeline, &t.due, &t.fresh, &t.ticked} {
 		*into = string(row[2+i]) == "t"
 	}
-	t.snap = string(row[9])
+	t.snap, t.placed = string(row[9]), row[10]
 	return err
 }
 

@@ -194,12 +194,14 @@ INSERT INTO @ticks (n, head, snap) VALUES (0, 0, pg_current_snapshot());
 -- All of it is one statement with one snapshot, which is what the next tick begins from. The row in ticks is inserted first, so that of two
 -- sequencers one inserts nothing. When the caller's tick is not the last one, or the cluster or its timeline is another, nothing happens.
 --
+-- It tells which events those are, unless they are more than most: the commitment of each, 32 bytes, and recorded_at, in the binary format.
+--
 -- It is a function for the sake of its plan: made once for each connection of the server, also behind a pooler, and kept from the mistakes that
 -- statistics older than the newest events lead to. The positions are durable before anybody sees them.
 CREATE FUNCTION @tick(
-    known bigint, known_epoch int, xmax xid8, xips xid8[],
+    known bigint, known_epoch int, xmax xid8, xips xid8[], most int,
     OUT epoch int, OUT xid_epoch int, OUT same_cluster boolean, OUT same_timeline boolean,
-    OUT due boolean, OUT fresh boolean, OUT ticked boolean, OUT n bigint, OUT head bigint, OUT snap pg_snapshot
+    OUT due boolean, OUT fresh boolean, OUT ticked boolean, OUT n bigint, OUT head bigint, OUT snap pg_snapshot, OUT placed bytea
 ) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
@@ -217,21 +219,24 @@ BEGIN
     ), due AS MATERIALIZED (
         SELECT last.n, last.head FROM last, place WHERE last.n = known AND place.xid_epoch = known_epoch AND same_cluster AND same_timeline
     ), fresh AS MATERIALIZED (
-        SELECT e.id FROM @events e WHERE e.epoch = known_epoch AND e.xid >= tick.xmax AND EXISTS (SELECT FROM due)
+        SELECT e.id, e.commitment, e.recorded_at FROM @events e WHERE e.epoch = known_epoch AND e.xid >= tick.xmax AND EXISTS (SELECT FROM due)
         UNION ALL
-        SELECT e.id FROM unnest(xips) open (xid),
-            LATERAL (SELECT e.id FROM @events e WHERE e.epoch = known_epoch AND e.xid = open.xid OFFSET 0) e WHERE EXISTS (SELECT FROM due)
+        SELECT e.id, e.commitment, e.recorded_at FROM unnest(xips) open (xid),
+            LATERAL (SELECT e.* FROM @events e WHERE e.epoch = known_epoch AND e.xid = open.xid OFFSET 0) e WHERE EXISTS (SELECT FROM due)
+    ), counted AS MATERIALIZED (
+        SELECT count(*) AS events FROM fresh
     ), ticked AS (
         INSERT INTO @ticks (n, head, snap)
-        SELECT due.n + 1, due.head + f.events, pg_current_snapshot() FROM due, (SELECT count(*) AS events FROM fresh) f WHERE f.events > 0
+        SELECT due.n + 1, due.head + c.events, pg_current_snapshot() FROM due, counted c WHERE c.events > 0
         ON CONFLICT (n) DO NOTHING RETURNING n, head, snap
     ), placed AS (
         INSERT INTO @positions (position, event)
         SELECT due.head + row_number() OVER (ORDER BY f.id), f.id FROM due, fresh f WHERE EXISTS (SELECT FROM ticked)
     )
     SELECT p.epoch, p.xid_epoch, p.same_cluster, p.same_timeline, EXISTS (SELECT FROM due), EXISTS (SELECT FROM fresh), EXISTS (SELECT FROM ticked),
-        coalesce(t.n, l.n), coalesce(t.head, l.head), coalesce(t.snap, l.snap)
-    INTO epoch, xid_epoch, same_cluster, same_timeline, due, fresh, ticked, n, head, snap
+        coalesce(t.n, l.n), coalesce(t.head, l.head), coalesce(t.snap, l.snap),
+        (SELECT string_agg(f.commitment || timestamptz_send(f.recorded_at), '' ORDER BY f.id) FROM fresh f, counted c WHERE c.events <= most)
+    INTO epoch, xid_epoch, same_cluster, same_timeline, due, fresh, ticked, n, head, snap, placed
     FROM place p, last l LEFT JOIN ticked t ON true;
 END
 $$;
