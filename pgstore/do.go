@@ -98,7 +98,7 @@ func (d *doTx) append(ctx context.Context, recs []pulse.Record) error {
 		return d.schema.append(ctx, pgxTx{d.own}, recs)
 	}
 	d.bytes += bytes
-	d.schema.queue(&d.kept, recs, pgxTx{d.own}.prepares())
+	d.schema.queue(&d.kept, recs)
 	return nil
 }
 

@@ -76,17 +76,28 @@ func (q queue) Append(_ context.Context, recs []pulse.Record) error {
 	if err := q.schema.check(); err != nil {
 		return fail("queue", err)
 	}
-	q.schema.queue(q.batch, recs, false)
+	q.schema.queue(q.batch, recs)
 	return nil
 }
 
-// queue adds the insert of recs to batch, which fails if they cannot be stored, for a connection that prepares statements or for any.
-func (s Schema) queue(batch *pgx.Batch, recs []pulse.Record, prepares bool) {
-	sql, args := appendSQL(len(recs) == 1, unitInBatch), literals
-	if len(recs) == 1 && prepares {
+// queue adds the insert of recs to batch, which fails if they cannot be stored. Nobody changes recs any more.
+func (s Schema) queue(batch *pgx.Batch, recs []pulse.Record) {
+	batch.Queue(s.sql(insertOneSQL), &queued{s, recs})
+}
+
+// queued is an insert in a batch, which takes its form when it is known what the batch is sent on.
+type queued struct {
+	schema Schema
+	recs   []pulse.Record
+}
+
+// RewriteQuery returns the statement and its parameters; see pgx.QueryRewriter.
+func (q *queued) RewriteQuery(_ context.Context, conn *pgx.Conn, _ string, _ []any) (string, []any, error) {
+	sql, args := appendSQL(len(q.recs) == 1, unitInBatch), literals
+	if len(q.recs) == 1 && prepares(conn) {
 		sql, args = insertOneSQL, scalars
 	}
-	batch.Queue(s.sql(sql), args(recs)...)
+	return q.schema.sql(sql), args(q.recs), nil
 }
 
 // OnTx handles events of type E in a transaction that also remembers the delivery: what the handler writes through

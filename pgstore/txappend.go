@@ -44,16 +44,18 @@ const preparesKey = "pulse/pgstore: prepares"
 
 func (t pgxTx) prepares() bool {
 	conn := t.tx.Conn()
-	if conn == nil {
-		return false
-	}
+	return conn != nil && prepares(conn)
+}
+
+// prepares reports whether conn prepares the statements it is given, and keeps them.
+func prepares(conn *pgx.Conn) bool {
 	kept := conn.PgConn().CustomData()
-	prepares, ok := kept[preparesKey].(bool)
+	does, ok := kept[preparesKey].(bool)
 	if !ok {
-		prepares = conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
-		kept[preparesKey] = prepares
+		does = conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
+		kept[preparesKey] = does
 	}
-	return prepares
+	return does
 }
 
 // sqlTx is a transaction of database/sql.

@@ -139,6 +139,11 @@ const workTable = "CREATE TABLE enrolments (id bigint GENERATED ALWAYS AS IDENTI
 
 // enrol is the work of a user's transaction: one statement.
 func enrol(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, "INSERT INTO enrolments (student, course) VALUES (gen_random_uuid(), $1)", "biology")
+	_, err := tx.Exec(ctx, enrolSQL, course)
 	return err
 }
+
+const (
+	enrolSQL = "INSERT INTO enrolments (student, course) VALUES (gen_random_uuid(), $1)"
+	course   = "biology"
+)

@@ -22,6 +22,9 @@ type shape struct {
 	inTx    bool // in transactions of the user's
 }
 
+// name is for the report.
+func (s shape) name() string { return fmt.Sprintf("%d callers", s.callers) }
+
 // emitted calls the contestant as the shape says.
 func (s shape) emit(ctx context.Context, c contestant, evs []lesson) error {
 	if s.inTx {

@@ -122,6 +122,7 @@ func measure(ctx context.Context, s settings, out io.Writer, file string) (err e
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "measuring %s …\n", section.name) // all of it takes many minutes
+		b.report.live = os.Stderr
 		if err := section.run(ctx, b); err != nil {
 			return fmt.Errorf("%s: %w", section.name, err)
 		}

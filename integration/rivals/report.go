@@ -11,6 +11,8 @@ import (
 type report struct {
 	Numbers []*number `json:"numbers"`
 	Checks  []check   `json:"checks"`
+
+	live io.Writer // is told each number when it is known; nil: nobody is
 }
 
 // number is one thing measured of one contestant, once in each round.
@@ -42,6 +44,9 @@ func (r *report) add(section, what, contestant, unit string, value float64) {
 	}
 	n.Rounds = append(n.Rounds, value)
 	n.Median = quantile(n.Rounds, 0.5)
+	if r.live != nil {
+		fmt.Fprintf(r.live, "  %s, %s: %s %s\n", what, contestant, short(value), unit)
+	}
 }
 
 func (r *report) find(section, what, contestant string) *number {

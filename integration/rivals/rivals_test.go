@@ -34,7 +34,7 @@ func TestOnServer(t *testing.T) {
 
 // testContestants has everybody carry some hundred events in every way that is measured: none is lost, and each is handled once.
 func testContestants(t *testing.T, b *bench) {
-	for _, e := range append([]entry{pulseElsewhere}, carriers...) {
+	for _, e := range append([]entry{pulseElsewhere, pulseQueue, sketchQueue}, carriers...) {
 		t.Run(e.name, func(t *testing.T) {
 			err := b.on(t.Context(), e, func(c contestant, events *tally) error {
 				err := during(t.Context(), c.run, func(ctx context.Context) error {
@@ -70,7 +70,7 @@ func testContestants(t *testing.T, b *bench) {
 
 // testInserts has those who only insert do so: as many rows as events are there afterwards, and those of the transactions.
 func testInserts(t *testing.T, b *bench) {
-	for _, e := range []entry{rawOne, rawUnnest, rawCopy, pulseQueue} {
+	for _, e := range []entry{rawOne, rawUnnest, rawCopy, pulseQueue, sketchQueue} {
 		t.Run(e.name, func(t *testing.T) {
 			err := b.on(t.Context(), e, func(c contestant, events *tally) error {
 				for _, s := range []shape{{unit: 1}, {unit: 30}, {unit: 1, inTx: true}, {unit: 30, inTx: true}} {

@@ -71,8 +71,12 @@ const insertOneSQL = `INSERT INTO pulse.events (` + rowColumns + `)
 
 // insertOne inserts a row as one usually does.
 func insertOne(ctx context.Context, db execer, r *row) error {
-	_, err := db.Exec(ctx, insertOneSQL, [16]byte(r.id), eventName, source, r.at, r.id.String(), r.key, r.filling, r.digests, r.data)
+	_, err := db.Exec(ctx, insertOneSQL, oneArgs(r)...)
 	return err
+}
+
+func oneArgs(r *row) []any {
+	return []any{[16]byte(r.id), eventName, source, r.at, r.id.String(), r.key, r.filling, r.digests, r.data}
 }
 
 const insertManySQL = `WITH unit AS MATERIALIZED (SELECT nextval('pulse.event_units') AS first)

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"time"
 )
 
@@ -45,9 +45,9 @@ func measureEmit(ctx context.Context, b *bench) error {
 type bounds struct{ sketch, watermill, river float64 }
 
 // through measures from emit to handler.
-func (b *bench) through(ctx context.Context, section string, s shape, bound bounds) error {
-	what := fmt.Sprintf("%d callers", s.callers)
-	err := b.byTurns(ctx, carriers, func(e entry, c contestant, t *tally) error {
+func (b *bench) through(ctx context.Context, section string, s shape, entries []entry, bound bounds) error {
+	what := s.name()
+	err := b.byTurns(ctx, entries, func(e entry, c contestant, t *tally) error {
 		f, err := b.flow(ctx, e, c, t, s)
 		if err != nil {
 			return err
@@ -73,7 +73,7 @@ func (b *bench) through(ctx context.Context, section string, s shape, bound boun
 
 func measureEnd(ctx context.Context, b *bench) error {
 	for _, callers := range []int{64, 1024} {
-		if err := b.through(ctx, "end", shape{callers: callers, unit: 1}, bounds{0.75, 4, 8}); err != nil {
+		if err := b.through(ctx, "end", shape{callers: callers, unit: 1}, carriers, bounds{0.75, 4, 8}); err != nil {
 			return err
 		}
 	}
@@ -82,11 +82,20 @@ func measureEnd(ctx context.Context, b *bench) error {
 }
 
 func measureTx100(ctx context.Context, b *bench) error {
-	return b.through(ctx, "tx100", shape{callers: 8, unit: 100, inTx: true}, bounds{0.75, 4, 0})
+	return b.through(ctx, "tx100", shape{callers: 8, unit: 100, inTx: true}, carriers, bounds{0.75, 4, 0})
 }
 
+// measureTx1 measures transactions sent statement by statement, as all do it, and as one batch, where that can be.
 func measureTx1(ctx context.Context, b *bench) error {
-	return b.through(ctx, "tx1", shape{callers: 64, unit: 1, inTx: true}, bounds{0.75, 1.3, 3.3})
+	s := shape{callers: 64, unit: 1, inTx: true}
+	if err := b.through(ctx, "tx1", s, slices.Concat(carriers, []entry{pulseQueue, sketchQueue}), bounds{0.75, 1.3, 0}); err != nil {
+		return err
+	}
+	m := func(e entry) float64 { return b.report.median("tx1", s.name(), e) }
+	b.report.atLeast("tx1", "queued, of sketch, queued", m(pulseQueue)/m(sketchQueue), 0.75)
+	b.report.atLeast("tx1", "queued, of watermill, best", m(pulseQueue)/m(watermillBest), 1.3)
+	b.report.atLeast("tx1", "queued, of river, best", m(pulseQueue)/m(riverBest), 3.3)
+	return nil
 }
 
 // measureDrain measures the relay alone, with a backlog.
