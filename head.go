@@ -9,12 +9,12 @@ import (
 // pollInterval is how often the head of the log is looked at without a hint, for what other processes emit.
 const pollInterval = 20 * time.Millisecond
 
-// After a look that found something, and during which more was committed, the next one waits for a multiple of the time it took, so
-// that the events of a stream share it, and what it leads to: a look that gives positions is a transaction. Events that come one by one
-// wait for nothing.
+// After a look that found something, and during which more was committed, as it was a moment before, the next one waits for a multiple of the time
+// it took, so that the events of a stream share it, and what it leads to: a look that gives positions is a transaction. Events that come
+// one by one, or two at a time, wait for nothing.
 const (
 	restTimes = 2
-	longest   = 10 * time.Millisecond // rest
+	longest   = 10 * time.Millisecond // rest, and how long ago it was
 )
 
 // headSignal tells readers of the log that it has grown.
@@ -71,6 +71,7 @@ func (h *headSignal) interval() time.Duration {
 // watchHead follows the head of the log until ctx ends.
 func (b *Bus) watchHead(ctx context.Context) {
 	failing := false
+	var overtaken time.Time // when more was committed during a look
 	for {
 		began := time.Now()
 		info, err := b.store.Info(ctx)
@@ -79,7 +80,10 @@ func (b *Bus) watchHead(ctx context.Context) {
 			failing = false
 			b.emitted.keep(info.Newest)
 			if b.head.set(info.Head) && b.head.hinted() {
-				pause(ctx, min(restTimes*time.Since(began), longest))
+				if time.Since(overtaken) < longest {
+					pause(ctx, min(restTimes*time.Since(began), longest))
+				}
+				overtaken = time.Now()
 			}
 		case ctx.Err() == nil && !failing:
 			failing = true

@@ -2,6 +2,7 @@ package pulse_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -167,19 +168,25 @@ func subscribed(t *testing.T, store pulse.Store) (*pulse.Bus, *atomic.Int64) {
 	return bus, &got
 }
 
-// slow is a store on which a look at the log takes a while.
+// slow is a store on which a look at the log takes a while, and is what tells positions.
 type slow struct {
 	*counting
 }
 
 const lookTakes = 3 * time.Millisecond / 2
 
-func (s slow) Info(ctx context.Context) (pulse.Info, error) {
-	time.Sleep(lookTakes)
-	return s.counting.Info(ctx)
+func (s slow) Append(ctx context.Context, recs []pulse.Record) error {
+	return s.counting.Append(ctx, slices.Clone(recs))
 }
 
-// TestLooksAtTheLogArePaced: what is emitted in a stream shares looks, and events that come one by one wait for one look each.
+func (s slow) Info(ctx context.Context) (pulse.Info, error) {
+	info, err := s.counting.Info(ctx)
+	time.Sleep(lookTakes)
+	return info, err
+}
+
+// TestLooksAtTheLogArePaced: what is emitted in a stream shares looks, after two that tell it is one. Events that come one by one wait for one look each,
+// and the second of two for the end of that and one of its own.
 func TestLooksAtTheLogArePaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := slow{&counting{Store: memstore.New(nil)}}
@@ -202,7 +209,7 @@ func TestLooksAtTheLogArePaced(t *testing.T) {
 		for n := range emits {
 			emit(t, bus, lesson{N: n})
 		}
-		if looks, most := store.infos.Load(), int64(time.Since(start)/(3*lookTakes))+1; looks > most {
+		if looks, most := store.infos.Load(), int64(time.Since(start)/(3*lookTakes))+2; looks > most {
 			t.Errorf("%d emits in a row had the log looked at %d times, want %d at most", emits, looks, most)
 		}
 		for range emits {
@@ -216,6 +223,18 @@ func TestLooksAtTheLogArePaced(t *testing.T) {
 				t.Errorf("an event that came alone waited for %s", waited)
 			}
 			time.Sleep(lookTakes) // less than a rest would take
+		}
+		time.Sleep(time.Second)
+		for range 100 {
+			emit(t, bus, lesson{})
+			time.Sleep(lookTakes / 4)
+			emit(t, bus, lesson{}) // while the log is looked at for the first
+			stored := time.Now()
+			<-handled
+			if waited := (<-handled).Sub(stored); waited > 2*lookTakes {
+				t.Errorf("the second of two events waited for %s", waited)
+			}
+			time.Sleep(10 * lookTakes)
 		}
 		stop()
 		if err := <-ran; err != nil {
