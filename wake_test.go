@@ -168,28 +168,35 @@ func subscribed(t *testing.T, store pulse.Store) (*pulse.Bus, *atomic.Int64) {
 	return bus, &got
 }
 
-// slow is a store on which a look at the log takes a while, and is what tells positions.
+// slow is a store on which a look at the log takes a while, and gives positions.
 type slow struct {
 	*counting
+	head atomic.Int64
 }
 
 const lookTakes = 3 * time.Millisecond / 2
 
-func (s slow) Append(ctx context.Context, recs []pulse.Record) error {
+func (s *slow) Append(ctx context.Context, recs []pulse.Record) error {
 	return s.counting.Append(ctx, slices.Clone(recs))
 }
 
-func (s slow) Info(ctx context.Context) (pulse.Info, error) {
+func (s *slow) Info(ctx context.Context) (pulse.Info, error) {
 	info, err := s.counting.Info(ctx)
 	time.Sleep(lookTakes)
+	s.head.Store(int64(info.Head))
 	return info, err
+}
+
+func (s *slow) Read(ctx context.Context, q pulse.Query) (pulse.Page, error) {
+	q.Through = pulse.Position(s.head.Load())
+	return s.counting.Read(ctx, q)
 }
 
 // TestLooksAtTheLogArePaced: what is emitted in a stream shares looks, after two that tell it is one. Events that come one by one wait for one look each,
 // and the second of two for the end of that and one of its own.
 func TestLooksAtTheLogArePaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := slow{&counting{Store: memstore.New(nil)}}
+		store := &slow{counting: &counting{Store: memstore.New(nil)}}
 		bus, err := pulse.New(store, nil)
 		if err != nil {
 			t.Fatal(err)
