@@ -67,8 +67,8 @@ func (c countedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// An event emitted in Do makes no round trip: it goes to the server together with COMMIT.
-func TestDoCostsNoRoundTrip(t *testing.T) {
+// BEGIN and events travel with statements and COMMIT, where these have parameters, as nearly all have.
+func TestDoCostsFewRoundTrips(t *testing.T) {
 	dsn := newDatabase(t)
 	bus := openBus(t, openStore(t, dsn))
 	config, err := pgxpool.ParseConfig(dsn + " pool_max_conns=1")
@@ -85,14 +85,39 @@ func TestDoCostsNoRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	for _, events := range []int{0, 1, 3} {
+	ctx := t.Context()
+	emit := func(_ pgx.Tx, e pulse.Emitter) error { _, err := e.Emit(ctx, lesson()); return err }
+	exec := func(tx pgx.Tx, _ pulse.Emitter) error { _, err := tx.Exec(ctx, "SELECT $1::int", 1); return err }
+	bare := func(tx pgx.Tx, _ pulse.Emitter) error { _, err := tx.Exec(ctx, "SELECT 1"); return err }
+	get := func(tx pgx.Tx, _ pulse.Emitter) error {
+		var n int
+		err := tx.QueryRow(ctx, "SELECT $1::int + 1", 1).Scan(&n)
+		if err == nil && n != 2 {
+			err = fmt.Errorf("1 and 1 is %d", n)
+		}
+		return err
+	}
+	type steps []func(pgx.Tx, pulse.Emitter) error
+	for _, c := range []struct {
+		what  string
+		steps steps
+		want  int64
+	}{
+		{"nothing", steps{}, 0},
+		{"an event", steps{emit}, 1},
+		{"three events", steps{emit, emit, emit}, 1},
+		{"a statement", steps{exec}, 2},
+		{"a statement and an event", steps{exec, emit}, 2},
+		{"an event and a statement", steps{emit, exec}, 2},
+		{"a row and an event", steps{get, emit}, 2},
+		{"a row, a statement and two events", steps{get, exec, emit, emit}, 3},
+		{"events between statements", steps{emit, get, emit, exec, emit}, 3},
+		{"a statement without parameters", steps{bare, emit}, 3},
+	} {
 		do := func() error {
-			return pgstore.Do(t.Context(), pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
-				if _, err := tx.Exec(t.Context(), "SELECT"); err != nil {
-					return err
-				}
-				for range events {
-					if _, err := e.Emit(t.Context(), lesson()); err != nil {
+			return pgstore.Do(ctx, pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
+				for _, step := range c.steps {
+					if err := step(tx, e); err != nil {
 						return err
 					}
 				}
@@ -106,8 +131,8 @@ func TestDoCostsNoRoundTrip(t *testing.T) {
 		if err := do(); err != nil {
 			t.Fatal(err)
 		}
-		if n := sent.Load() - before; n != 3 {
-			t.Errorf("a transaction of one statement and %d events was sent by %d writes, want 3", events, n)
+		if n := sent.Load() - before; n != c.want {
+			t.Errorf("%s: sent by %d writes, want %d", c.what, n, c.want)
 		}
 	}
 }
@@ -203,6 +228,36 @@ func TestDoKeepsTheOrder(t *testing.T) {
 			_, err := objects.Create(ctx, 0)
 			return err
 		},
+		"Exec with a parameter": func(ctx context.Context, tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, "INSERT INTO copied SELECT $1::int FROM pulse.events WHERE xid = pg_current_xact_id()", 1)
+			if err == nil && tag.RowsAffected() != 1 {
+				err = fmt.Errorf("it saw %d events", tag.RowsAffected())
+			}
+			return err
+		},
+		"Exec with a named parameter": func(ctx context.Context, tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, "INSERT INTO copied SELECT @n::int FROM pulse.events WHERE xid = pg_current_xact_id()", pgx.NamedArgs{"n": 1})
+			if err == nil && tag.RowsAffected() != 1 {
+				err = fmt.Errorf("it saw %d events", tag.RowsAffected())
+			}
+			return err
+		},
+		"QueryRow with a parameter": func(ctx context.Context, tx pgx.Tx) error {
+			var n int
+			err := tx.QueryRow(ctx, "SELECT count(*) FROM pulse.events WHERE xid = pg_current_xact_id() AND $1", true).Scan(&n)
+			if err == nil && n != 1 {
+				err = fmt.Errorf("it saw %d events", n)
+			}
+			return err
+		},
+		"QueryRow with options": func(ctx context.Context, tx pgx.Tx) error {
+			var n int
+			err := tx.QueryRow(ctx, "SELECT count(*) FROM pulse.events WHERE xid = pg_current_xact_id() AND $1", pgx.QueryExecModeExec, true).Scan(&n)
+			if err == nil && n != 1 {
+				err = fmt.Errorf("it saw %d events", n)
+			}
+			return err
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := pgstore.Do(t.Context(), pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
@@ -233,9 +288,11 @@ func TestDoRefuses(t *testing.T) {
 	run(t, pool, "UPDATE pulse.settings SET max_event_bytes = 100") // the bus does not know
 	ctx := t.Context()
 	ways := map[string]func(tx pgx.Tx) error{
-		"Exec":     func(tx pgx.Tx) error { _, err := tx.Exec(ctx, "SELECT 1"); return err },
-		"Query":    func(tx pgx.Tx) error { rows, _ := tx.Query(ctx, "SELECT 1"); rows.Close(); return rows.Err() },
-		"QueryRow": func(tx pgx.Tx) error { var n int; return tx.QueryRow(ctx, "SELECT 1").Scan(&n) },
+		"Exec":                      func(tx pgx.Tx) error { _, err := tx.Exec(ctx, "SELECT 1"); return err },
+		"Exec with a parameter":     func(tx pgx.Tx) error { _, err := tx.Exec(ctx, "SELECT $1::int", 1); return err },
+		"QueryRow with a parameter": func(tx pgx.Tx) error { var n int; return tx.QueryRow(ctx, "SELECT $1::int", 1).Scan(&n) },
+		"Query":                     func(tx pgx.Tx) error { rows, _ := tx.Query(ctx, "SELECT 1"); rows.Close(); return rows.Err() },
+		"QueryRow":                  func(tx pgx.Tx) error { var n int; return tx.QueryRow(ctx, "SELECT 1").Scan(&n) },
 		"SendBatch": func(tx pgx.Tx) error {
 			batch := &pgx.Batch{}
 			batch.Queue("SELECT 1")
@@ -282,6 +339,59 @@ func TestDoRefuses(t *testing.T) {
 				})
 				wantError(t, err, pulse.ErrTooLarge, "100 bytes")
 			})
+		}
+	}
+	if n := number(t, pool, "SELECT count(*) FROM lessons"); n != 0 || info(t, s).Head != 0 {
+		t.Errorf("%d lessons and %d events stayed", n, info(t, s).Head)
+	}
+}
+
+// A statement of fn's that fails is fn's error as it is, and whoever overlooks it commits nothing.
+func TestDoOfStatementsThatFail(t *testing.T) {
+	dsn := newDatabase(t)
+	s := openStore(t, dsn)
+	bus, pool := openBus(t, s), openPool(t, dsn, "2")
+	run(t, pool, "CREATE TABLE lessons (title text NOT NULL)")
+	ctx := t.Context()
+	var row int
+	for name, statement := range map[string]func(tx pgx.Tx) error{
+		"unknown table":           func(tx pgx.Tx) error { _, err := tx.Exec(ctx, "SELECT $1::int FROM nowhere", 1); return err },
+		"unknown table for a row": func(tx pgx.Tx) error { return tx.QueryRow(ctx, "SELECT $1::int FROM nowhere", 1).Scan(&row) },
+		"division":                func(tx pgx.Tx) error { _, err := tx.Exec(ctx, "SELECT 1/$1::int", 0); return err },
+		"division for a row":      func(tx pgx.Tx) error { return tx.QueryRow(ctx, "SELECT 1/$1::int", 0).Scan(&row) },
+		"no parameter of that kind": func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "INSERT INTO lessons VALUES ($1)", struct{}{})
+			return err
+		},
+	} {
+		for _, begun := range []bool{false, true} {
+			for _, careless := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, begun %t, careless %t", name, begun, careless), func(t *testing.T) {
+					var failed error
+					err := pgstore.Do(ctx, pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
+						if begun {
+							if _, err := tx.Exec(ctx, "INSERT INTO lessons VALUES ('Fractions')"); err != nil {
+								return err
+							}
+						}
+						if _, err := e.Emit(ctx, lesson()); err != nil {
+							return err
+						}
+						if failed = statement(tx); failed == nil {
+							t.Error("it succeeded")
+						}
+						if careless {
+							return nil
+						}
+						return failed
+					})
+					if careless {
+						wantError(t, err, pulse.ErrStore, "rolled back")
+					} else if err != failed { //nolint:errorlint // as it is
+						t.Errorf("the error is %v, want the statement's: %v", err, failed)
+					}
+				})
+			}
 		}
 	}
 	if n := number(t, pool, "SELECT count(*) FROM lessons"); n != 0 || info(t, s).Head != 0 {
@@ -356,6 +466,54 @@ func TestDoOfManyEvents(t *testing.T) {
 	for i := range want {
 		if envs[i].ID != want[i] {
 			t.Fatalf("event %d is not in its place", i)
+		}
+	}
+}
+
+// A Do that fails gives its connection back as it was.
+func TestDoThatFailsKeepsItsConnection(t *testing.T) {
+	dsn := newDatabase(t)
+	bus, pool := openBus(t, openStore(t, dsn)), openPool(t, dsn, "1")
+	ctx := t.Context()
+	backend := number(t, pool, "SELECT pg_backend_pid()::int8")
+	for name, fn := range map[string]func(tx pgx.Tx, e pulse.Emitter) error{
+		"at once": func(pgx.Tx, pulse.Emitter) error { return errRollback },
+		"after a statement": func(tx pgx.Tx, _ pulse.Emitter) error {
+			_, err := tx.Exec(ctx, "SELECT 1")
+			return errors.Join(errRollback, err)
+		},
+		"after an event": func(_ pgx.Tx, e pulse.Emitter) error {
+			_, err := e.Emit(ctx, lesson())
+			return errors.Join(errRollback, err)
+		},
+		"by a statement": func(tx pgx.Tx, _ pulse.Emitter) error {
+			_, err := tx.Exec(ctx, "SELECT 1/$1::int", 0)
+			return errors.Join(errRollback, err)
+		},
+		"by an event": func(tx pgx.Tx, e pulse.Emitter) error {
+			_, err := tx.Exec(ctx, "UPDATE pulse.settings SET max_event_bytes = $1", 100)
+			if err == nil {
+				_, err = e.Emit(ctx, lesson())
+			}
+			return err
+		},
+		"in COMMIT": func(tx pgx.Tx, e pulse.Emitter) error {
+			_, err := tx.Exec(ctx, "CREATE TEMPORARY TABLE later (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+			if err == nil {
+				_, err = tx.Exec(ctx, "INSERT INTO later VALUES (1), ($1)", 1)
+			}
+			if err == nil {
+				_, err = e.Emit(ctx, lesson())
+			}
+			return err
+		},
+	} {
+		if err := pgstore.Do(ctx, pool, bus, fn); err == nil || errors.Is(err, pulse.ErrUnknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if now := number(t, pool, "SELECT pg_backend_pid()::int8"); now != backend {
+			t.Errorf("%s: the connection was given up", name)
+			backend = now
 		}
 	}
 }
