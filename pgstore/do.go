@@ -181,14 +181,13 @@ func (d *doTx) Commit(ctx context.Context) error {
 	if err := d.usable(); err != nil {
 		return notCommitted(err)
 	}
-	if d.own == nil && d.kept.Len() == 0 { // nothing was done
-		d.over = true
-		return nil
-	}
 	if err := sendable(ctx, d.conn); err != nil {
 		return err
 	}
 	d.over = true
+	if d.own == nil && d.kept.Len() == 0 { // nothing was done
+		return nil
+	}
 	if d.kept.Len() == 0 {
 		return d.own.Commit(ctx)
 	}

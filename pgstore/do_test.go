@@ -426,6 +426,36 @@ func TestDoComparesIDs(t *testing.T) {
 	}
 }
 
+// A caller that has gone gets nothing committed, also of a transaction in which nothing was done yet.
+func TestDoOfACallerThatHasGone(t *testing.T) {
+	dsn := newDatabase(t)
+	s := openStore(t, dsn)
+	bus, pool := openBus(t, s), openPool(t, dsn, "2")
+	for name, step := range map[string]func(ctx context.Context, tx pgx.Tx, e pulse.Emitter) error{
+		"nothing": func(context.Context, pgx.Tx, pulse.Emitter) error { return nil },
+		"an event": func(ctx context.Context, _ pgx.Tx, e pulse.Emitter) error {
+			_, err := e.Emit(ctx, lesson())
+			return err
+		},
+		"statement": func(ctx context.Context, tx pgx.Tx, _ pulse.Emitter) error {
+			_, err := tx.Exec(ctx, "SELECT 1")
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			err := pgstore.Do(ctx, pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
+				defer cancel()
+				return step(ctx, tx, e)
+			})
+			wantError(t, err, context.Canceled, "nothing was done")
+		})
+	}
+	if head := info(t, s).Head; head != 0 {
+		t.Errorf("%d events are stored", head)
+	}
+}
+
 // Any number of events of any size, alone and in units, are stored in the order in which they were emitted.
 func TestDoOfManyEvents(t *testing.T) {
 	dsn := newDatabase(t)
