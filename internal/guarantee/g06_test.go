@@ -83,7 +83,7 @@ func TestG06_ThreeRelaysInOneProcess(t *testing.T) {
 		n, ttl, pause := scaled(4000, 600), 20*time.Millisecond, 5*time.Millisecond
 		switch system {
 		case onRabbit: // where a relay cannot ask what the one before has published: a lease has to last for a batch
-			n, ttl, pause = 2000, 200*time.Millisecond, 25*time.Millisecond
+			n, ttl, pause = 2000, 400*time.Millisecond, 25*time.Millisecond
 		case onKafka: // where a relay ends the transaction of the one before
 			n, ttl, pause = 2000, 100*time.Millisecond, 15*time.Millisecond
 		}
