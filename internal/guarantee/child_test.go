@@ -163,10 +163,17 @@ func start(t testing.TB, k kind, p place, spec childSpec) *process {
 	_ = w.Close()
 	go c.listen(r)
 	t.Cleanup(func() {
+		if t.Failed() { // one that hangs tells where
+			_ = c.cmd.Process.Signal(syscall.SIGQUIT)
+			select {
+			case <-c.ended:
+			case <-time.After(time.Second):
+			}
+		}
 		_ = stdin.Close()
 		c.kill()
 		if t.Failed() {
-			t.Logf("%s child %d: %v\n%s", spec.Role, c.cmd.Process.Pid, c.cmd.ProcessState, c.stderr.tail(20))
+			t.Logf("%s child %d: %v\n%s", spec.Role, c.cmd.Process.Pid, c.cmd.ProcessState, c.stderr.tail(400))
 		}
 	})
 	return c
