@@ -1,0 +1,252 @@
+package pgstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/pgstore"
+)
+
+// An event that the server refuses is an error of the next statement and of Do, and nothing of the transaction stays, however careless fn is.
+func TestDoRefuses(t *testing.T) {
+	dsn := newDatabase(t)
+	s := openStore(t, dsn)
+	bus, pool := openBus(t, s), openPool(t, dsn, "2")
+	run(t, pool, "CREATE TABLE lessons (title text NOT NULL)")
+	run(t, pool, "UPDATE pulse.settings SET max_event_bytes = 100") // the bus does not know
+	ctx := t.Context()
+	ways := map[string]func(tx pgx.Tx) error{
+		"Exec":                      func(tx pgx.Tx) error { _, err := tx.Exec(ctx, "SELECT 1"); return err },
+		"Exec with a parameter":     func(tx pgx.Tx) error { _, err := tx.Exec(ctx, "SELECT $1::int", 1); return err },
+		"QueryRow with a parameter": func(tx pgx.Tx) error { var n int; return tx.QueryRow(ctx, "SELECT $1::int", 1).Scan(&n) },
+		"Query":                     func(tx pgx.Tx) error { rows, _ := tx.Query(ctx, "SELECT 1"); rows.Close(); return rows.Err() },
+		"QueryRow":                  func(tx pgx.Tx) error { var n int; return tx.QueryRow(ctx, "SELECT 1").Scan(&n) },
+		"SendBatch": func(tx pgx.Tx) error {
+			batch := &pgx.Batch{}
+			batch.Queue("SELECT 1")
+			return tx.SendBatch(ctx, batch).Close()
+		},
+		"CopyFrom": func(tx pgx.Tx) error {
+			_, err := tx.CopyFrom(ctx, pgx.Identifier{"lessons"}, []string{"title"}, pgx.CopyFromRows([][]any{{"x"}}))
+			return err
+		},
+		"Prepare": func(tx pgx.Tx) error { _, err := tx.Prepare(ctx, "", "SELECT 1"); return err },
+		"Begin":   func(tx pgx.Tx) error { _, err := tx.Begin(ctx); return err },
+		"Conn":    func(tx pgx.Tx) error { _, err := tx.Conn().Exec(ctx, "SELECT 1"); return err },
+		"LargeObjects": func(tx pgx.Tx) error {
+			objects := tx.LargeObjects()
+			_, err := objects.Create(ctx, 0)
+			return err
+		},
+		"COMMIT": nil,
+	}
+	for name, way := range ways {
+		for _, careless := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, careless %t", name, careless), func(t *testing.T) {
+				err := pgstore.Do(ctx, pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
+					if _, err := tx.Exec(ctx, "INSERT INTO lessons VALUES ('Fractions')"); err != nil {
+						return err
+					}
+					if _, err := e.Emit(ctx, lesson()); err != nil {
+						return err
+					}
+					if way == nil {
+						return nil
+					}
+					err := way(tx)
+					if err == nil {
+						t.Error("the statement after a refused event succeeded")
+					}
+					if _, again := e.Emit(ctx, lesson()); again == nil {
+						t.Error("and so did the next event")
+					}
+					if careless {
+						return nil
+					}
+					return err
+				})
+				wantError(t, err, pulse.ErrTooLarge, "100 bytes")
+			})
+		}
+	}
+	if n := number(t, pool, "SELECT count(*) FROM lessons"); n != 0 || info(t, s).Head != 0 {
+		t.Errorf("%d lessons and %d events stayed", n, info(t, s).Head)
+	}
+}
+
+// A statement of fn's that fails is fn's error as it is, and whoever overlooks it commits nothing.
+func TestDoOfStatementsThatFail(t *testing.T) {
+	dsn := newDatabase(t)
+	s := openStore(t, dsn)
+	bus, pool := openBus(t, s), openPool(t, dsn, "2")
+	run(t, pool, "CREATE TABLE lessons (title text NOT NULL)")
+	ctx := t.Context()
+	var row int
+	for name, statement := range map[string]func(tx pgx.Tx) error{
+		"unknown table":           func(tx pgx.Tx) error { _, err := tx.Exec(ctx, "SELECT $1::int FROM nowhere", 1); return err },
+		"unknown table for a row": func(tx pgx.Tx) error { return tx.QueryRow(ctx, "SELECT $1::int FROM nowhere", 1).Scan(&row) },
+		"division":                func(tx pgx.Tx) error { _, err := tx.Exec(ctx, "SELECT 1/$1::int", 0); return err },
+		"division for a row":      func(tx pgx.Tx) error { return tx.QueryRow(ctx, "SELECT 1/$1::int", 0).Scan(&row) },
+		"no parameter of that kind": func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "INSERT INTO lessons VALUES ($1)", struct{}{})
+			return err
+		},
+	} {
+		for _, begun := range []bool{false, true} {
+			for _, careless := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, begun %t, careless %t", name, begun, careless), func(t *testing.T) {
+					var failed error
+					err := pgstore.Do(ctx, pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
+						if begun {
+							if _, err := tx.Exec(ctx, "INSERT INTO lessons VALUES ('Fractions')"); err != nil {
+								return err
+							}
+						}
+						if _, err := e.Emit(ctx, lesson()); err != nil {
+							return err
+						}
+						if failed = statement(tx); failed == nil {
+							t.Error("it succeeded")
+						}
+						if careless {
+							return nil
+						}
+						return failed
+					})
+					if careless {
+						wantError(t, err, pulse.ErrStore, "rolled back")
+					} else if err != failed { //nolint:errorlint // as it is
+						t.Errorf("the error is %v, want the statement's: %v", err, failed)
+					}
+				})
+			}
+		}
+	}
+	if n := number(t, pool, "SELECT count(*) FROM lessons"); n != 0 || info(t, s).Head != 0 {
+		t.Errorf("%d lessons and %d events stayed", n, info(t, s).Head)
+	}
+}
+
+// A caller that has gone gets nothing committed, also of a transaction in which nothing was done yet.
+func TestDoOfACallerThatHasGone(t *testing.T) {
+	dsn := newDatabase(t)
+	s := openStore(t, dsn)
+	bus, pool := openBus(t, s), openPool(t, dsn, "2")
+	for name, step := range map[string]func(ctx context.Context, tx pgx.Tx, e pulse.Emitter) error{
+		"nothing": func(context.Context, pgx.Tx, pulse.Emitter) error { return nil },
+		"an event": func(ctx context.Context, _ pgx.Tx, e pulse.Emitter) error {
+			_, err := e.Emit(ctx, lesson())
+			return err
+		},
+		"statement": func(ctx context.Context, tx pgx.Tx, _ pulse.Emitter) error {
+			_, err := tx.Exec(ctx, "SELECT 1")
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			err := pgstore.Do(ctx, pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
+				defer cancel()
+				return step(ctx, tx, e)
+			})
+			wantError(t, err, context.Canceled, "nothing was done")
+		})
+	}
+	if head := info(t, s).Head; head != 0 {
+		t.Errorf("%d events are stored", head)
+	}
+}
+
+// A Do that fails gives its connection back as it was.
+func TestDoThatFailsKeepsItsConnection(t *testing.T) {
+	dsn := newDatabase(t)
+	bus, pool := openBus(t, openStore(t, dsn)), openPool(t, dsn, "1")
+	ctx := t.Context()
+	backend := number(t, pool, "SELECT pg_backend_pid()::int8")
+	for name, fn := range map[string]func(tx pgx.Tx, e pulse.Emitter) error{
+		"at once": func(pgx.Tx, pulse.Emitter) error { return errRollback },
+		"after a statement": func(tx pgx.Tx, _ pulse.Emitter) error {
+			_, err := tx.Exec(ctx, "SELECT 1")
+			return errors.Join(errRollback, err)
+		},
+		"after an event": func(_ pgx.Tx, e pulse.Emitter) error {
+			_, err := e.Emit(ctx, lesson())
+			return errors.Join(errRollback, err)
+		},
+		"by a statement": func(tx pgx.Tx, _ pulse.Emitter) error {
+			_, err := tx.Exec(ctx, "SELECT 1/$1::int", 0)
+			return errors.Join(errRollback, err)
+		},
+		"by an event": func(tx pgx.Tx, e pulse.Emitter) error {
+			_, err := tx.Exec(ctx, "UPDATE pulse.settings SET max_event_bytes = $1", 100)
+			if err == nil {
+				_, err = e.Emit(ctx, lesson())
+			}
+			return err
+		},
+		"in COMMIT": func(tx pgx.Tx, e pulse.Emitter) error {
+			_, err := tx.Exec(ctx, "CREATE TEMPORARY TABLE later (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+			if err == nil {
+				_, err = tx.Exec(ctx, "INSERT INTO later VALUES (1), ($1)", 1)
+			}
+			if err == nil {
+				_, err = e.Emit(ctx, lesson())
+			}
+			return err
+		},
+	} {
+		if err := pgstore.Do(ctx, pool, bus, fn); err == nil || errors.Is(err, pulse.ErrUnknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if now := number(t, pool, "SELECT pg_backend_pid()::int8"); now != backend {
+			t.Errorf("%s: the connection was given up", name)
+			backend = now
+		}
+	}
+}
+
+// Once Do has returned its transaction takes nothing, and the connection is somebody else's. A transaction that fn ended is an error of Do.
+func TestDoThatIsOver(t *testing.T) {
+	dsn := newDatabase(t)
+	s := openStore(t, dsn)
+	bus, pool := openBus(t, s), openPool(t, dsn, "1")
+	ctx := t.Context()
+	for _, events := range []int{0, 1} {
+		var leftTx pgx.Tx
+		var left pulse.Emitter
+		err := pgstore.Do(ctx, pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
+			leftTx, left = tx, e
+			_, err := e.EmitAll(ctx, []pulse.Event{lesson(), lesson()}[:events])
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = leftTx.Exec(ctx, "SELECT 1")
+		wantError(t, err, pgx.ErrTxClosed)
+		wantError(t, leftTx.Commit(ctx), pgx.ErrTxClosed)
+		wantError(t, leftTx.Rollback(ctx), pgx.ErrTxClosed)
+		_, err = left.Emit(ctx, lesson())
+		wantError(t, err, pulse.ErrClosed)
+		for what, end := range map[string]func(pgx.Tx) error{
+			"commits": func(tx pgx.Tx) error { return tx.Commit(ctx) }, "rolls back": func(tx pgx.Tx) error { return tx.Rollback(ctx) },
+		} {
+			before := info(t, s).Head
+			err := pgstore.Do(ctx, pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
+				if _, err := e.EmitAll(ctx, []pulse.Event{lesson(), lesson()}[:events]); err != nil {
+					return err
+				}
+				return end(tx)
+			})
+			wantError(t, err, pulse.ErrClosed, "the transaction is over")
+			if n := info(t, s).Head - before; n != pulse.Position(map[string]int{"commits": events}[what]) {
+				t.Errorf("fn %s: %d events of %d", what, n, events)
+			}
+		}
+	}
+}
