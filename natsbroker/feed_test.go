@@ -141,16 +141,16 @@ func TestFeedEndsWithItsStream(t *testing.T) {
 func openAgain(t *testing.T, b *natsbroker.Broker, cfg pulse.FeedConfig) pulse.Feed {
 	t.Helper()
 	cfg.Subscription = "mailer"
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		f, err := b.Source().Open(t.Context(), cfg)
-		if err == nil {
-			t.Cleanup(func() { f.Close() })
-			return f
-		}
-		if !errors.Is(err, pulse.ErrBroker) || time.Now().After(deadline) {
+	var f pulse.Feed
+	eventually(t, "the feed opens again", func() (opened bool) {
+		var err error
+		if f, err = b.Source().Open(t.Context(), cfg); err != nil && !errors.Is(err, pulse.ErrBroker) {
 			t.Fatal(err)
 		}
-	}
+		return err == nil
+	})
+	t.Cleanup(func() { f.Close() })
+	return f
 }
 
 // Messages that were removed before they were read are an error, so that the reader looks for them elsewhere.
