@@ -44,13 +44,9 @@ func appendSQL(one bool, way string) string {
 const insertOneSQL = `INSERT INTO @events (id,
 		event_id, occurred_at, actor_id, causation_id, version, format, name, source,
 		correlation_id, key, trace, fact_salt, link_salt, digests, commitment, extensions, data)
-	SELECT CASE WHEN s.origin IS NULL THEN @refuse('PU005', 'the log has no settings')
-			WHEN s.origin <> $18::text THEN @refuse('PU002', s.origin)
-			WHEN s.max_event_bytes < $19::int4 THEN @refuse('PU003', s.max_event_bytes::text)
-			ELSE nextval('@event_units') END,
+	VALUES (@first_id($18::text, $19::int4),
 		$1::uuid, $2::timestamptz, $3::uuid, $4::uuid, $5::int4, $6::int2, $7::text, $8::text,
-		$9::text, $10::text, $11::text, $12::bytea, $13::bytea, $14::bytea, $15::bytea, $16::json, $17::json
-	FROM (SELECT) one LEFT JOIN @settings s ON true`
+		$9::text, $10::text, $11::text, $12::bytea, $13::bytea, $14::bytea, $15::bytea, $16::json, $17::json)`
 
 // insertNewSQL leaves out an event whose id is stored, as appendSQL(true, unitInTx) does.
 const insertNewSQL = insertOneSQL + " ON CONFLICT (event_id) DO NOTHING"

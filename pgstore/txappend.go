@@ -149,7 +149,7 @@ func (s Schema) compareAll(ctx context.Context, t transaction, recs []pulse.Reco
 		for i := range part {
 			env := stored[part[i].ID]
 			if env == nil {
-				return fmt.Errorf("%w: event %s is neither stored nor could it be: the log has no settings, or the index of event ids is damaged", pulse.ErrStore, part[i].ID)
+				return fmt.Errorf("%w: event %s is neither stored nor could it be: the index of event ids may be damaged", pulse.ErrStore, part[i].ID)
 			}
 			if !part[i].Repeats(env) {
 				return &pulse.ConflictError{ID: env.ID, Position: env.Position}
