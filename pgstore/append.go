@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edupulse-live/pulse"
@@ -27,16 +26,15 @@ const (
 // unit of several a tenth of that; then the error is an ErrBusy. When the connection is lost before the server
 // answered, Append finds out what happened by storing the same ids again; only if that fails too the error is an ErrUnknown.
 func (s *Store) Append(ctx context.Context, recs []pulse.Record) error {
-	const op = "append"
 	if err := s.enter(ctx); err != nil {
-		return fail(op, err)
+		return fail(opAppend, err)
 	}
 	defer s.leave()
 	if len(recs) == 0 {
 		return nil
 	}
 	if err := s.check(recs); err != nil {
-		return fail(op, err)
+		return fail(opAppend, err)
 	}
 	s.appended.add(recs)
 	err := s.insert(ctx, recs)
@@ -50,13 +48,15 @@ func (s *Store) Append(ctx context.Context, recs []pulse.Record) error {
 		err = s.resolve(ctx, recs, err)
 	}
 	if err != nil {
-		return failSent(op, err)
+		return failSent(opAppend, err)
 	}
 	return nil
 }
 
 // Expect keeps copies of recs, some thousands at most, until they have a position, so that Info need not read them; see pulse.Expecter.
 func (s *Store) Expect(recs []pulse.Record) { s.appended.add(recs) }
+
+const opAppend = "append"
 
 // ParallelAppends is 2: while the server writes one large batch of emits the next is made; see pulse.Parallel.
 func (s *Store) ParallelAppends() int { return 2 }
@@ -113,12 +113,9 @@ func (s *Store) appendRepeats(ctx context.Context, recs []pulse.Record) (err err
 		wait = unitWait
 	}
 	for range repeatTries {
-		err = s.inTx(ctx, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', $1::text, true), "+syncSQL, strconv.Itoa(int(wait.Milliseconds())))
-			if err != nil {
-				return err
-			}
-			return s.schema.append(ctx, pgxTx{tx}, recs)
+		err = s.schema.inTx(ctx, s.pool, opAppend, func(tx *lazyTx) error {
+			tx.keep("SELECT set_config('lock_timeout', $1::text, true), "+syncSQL, strconv.Itoa(int(wait.Milliseconds())))
+			return tx.appendNow(ctx, recs)
 		})
 		if !hasCode(err, deadlockDetected, serializationFailure) {
 			return err

@@ -174,6 +174,42 @@ func BenchmarkTx(b *testing.B) {
 	}
 }
 
+// BenchmarkOnTx is a handler that changes a row and emits in the transaction that remembers the delivery.
+func BenchmarkOnTx(b *testing.B) {
+	for _, workers := range []int{1, 8} {
+		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
+			s, dsn := benchmarkStore(b)
+			bus, err := pulse.New(s, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer bus.Close()
+			run(b, openPool(b, dsn, "1"), "CREATE TABLE mails (n int)")
+			err = bus.Subscribe("mailer", pulse.Start(pulse.Beginning), pulse.Concurrency(workers), pgstore.OnTx(func(ctx context.Context, tx pgx.Tx, e published) error {
+				if _, err := tx.Exec(ctx, "INSERT INTO mails VALUES ($1)", e.N); err != nil {
+					return err
+				}
+				_, err := bus.Emit(ctx, pulse.Raw{Name: "mail.sent", Data: []byte(`{}`)})
+				return err
+			}))
+			if err != nil {
+				b.Fatal(err)
+			}
+			for n := 0; n < b.N; n += 1000 {
+				if _, err := bus.EmitAll(b.Context(), slices.Repeat([]pulse.Event{published{n}}, min(1000, b.N-n))); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ResetTimer()
+			if err := bus.Drain(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			perSecond(b)
+		})
+	}
+}
+
 // each calls step b.N times, from so many goroutines.
 func each(b *testing.B, callers int, step func() error) {
 	b.ResetTimer()

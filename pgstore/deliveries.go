@@ -14,12 +14,14 @@ import (
 )
 
 const (
-	// markSQL enters deliveries into the inbox and answers those that were not handled: they are above the cursor, or have a row. Of two
-	// transactions that enter one delivery the second waits for the first.
-	markSQL = `INSERT INTO @inbox (subscription, generation, position)
-		SELECT $1, $2, w.position FROM unnest($3::int8[]) AS w (position)
-		WHERE w.position > $4 OR EXISTS (SELECT FROM @deliveries d WHERE d.subscription = $1 AND d.position = w.position)
-		ON CONFLICT DO NOTHING RETURNING position`
+	// markSQL makes sure that a lease is the current one, enters deliveries into the inbox, and answers those that were not handled: they are
+	// above the cursor, or have a row. Of two transactions that enter one delivery the second waits for the first.
+	markSQL = `WITH current (cursor) AS MATERIALIZED (` + currentSQL + `), entered AS (
+		INSERT INTO @inbox (subscription, generation, position)
+		SELECT $1, $4, w.position FROM current, unnest($5::int8[]) AS w (position)
+		WHERE w.position > cursor OR EXISTS (SELECT FROM @deliveries d WHERE d.subscription = $1 AND d.position = w.position)
+		ON CONFLICT DO NOTHING RETURNING position)
+	SELECT coalesce(array_agg(e.position) FILTER (WHERE e.position IS NOT NULL), '{}') FROM current LEFT JOIN entered e ON true`
 
 	putSQL = `INSERT INTO @deliveries (subscription, position, status, lane, attempt, due_at, failed_at, name, key, error, stack)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
@@ -54,16 +56,8 @@ const (
 
 // mark enters positions into the inbox of the lease's generation and returns those that are handled already.
 func (s *Store) mark(ctx context.Context, tx pgx.Tx, lease pulse.Lease, positions []pulse.Position) (seen []pulse.Position, err error) {
-	var cursor int64
-	if err := tx.QueryRow(ctx, s.sql.current, fenceArgs(lease)...).Scan(&cursor); err != nil || len(positions) == 0 {
-		return nil, err
-	}
-	rows, err := tx.Query(ctx, s.schema.sql(markSQL), lease.Name, lease.Generation, numbers(positions), cursor)
-	if err != nil {
-		return nil, err
-	}
-	entered, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err != nil {
+	var entered []int64
+	if err := tx.QueryRow(ctx, s.sql.mark, append(fenceArgs(lease), numbers(positions))...).Scan(&entered); err != nil {
 		return nil, err
 	}
 	fresh := make(map[pulse.Position]bool, len(entered))
@@ -216,7 +210,7 @@ func (s *Store) Settle(ctx context.Context, q pulse.DeliveryQuery, a pulse.Settl
 		return 0, nil
 	}
 	q.Statuses = []pulse.DeliveryStatus{pulse.StatusDead}
-	err = s.write(ctx, op, func(tx pgx.Tx) (err error) {
+	err = s.write(ctx, op, func(tx *lazyTx) (err error) {
 		n, err = s.settleDead(ctx, tx, &q, change)
 		return err
 	})

@@ -32,22 +32,35 @@ const (
 	codeTooLarge = "PU003"
 )
 
+// failure says what could not be done.
+type failure struct {
+	op  string
+	err error
+}
+
+func (f *failure) Error() string { return "pgstore: " + f.op + ": " + f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
 // fail says what op could not do, as one of pulse's errors. Nothing was stored, unless err says so itself.
 func fail(op string, err error) error {
 	var pg *pgconn.PgError
+	var said *failure
 	switch {
+	case errors.As(err, &said) && said.op == op:
+		return err
 	case ours(err):
-		return fmt.Errorf("pgstore: %s: %w", op, err)
 	case errors.As(err, &pg):
-		return fmt.Errorf("pgstore: %s: %w: %s: %w", op, kindOf(pg), explain(pg), err)
+		err = fmt.Errorf("%w: %s: %w", kindOf(pg), explain(pg), err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("pgstore: %s: %w: nothing was done: %w", op, pulse.ErrStore, err)
+		err = fmt.Errorf("%w: nothing was done: %w", pulse.ErrStore, err)
 	case errors.Is(err, pgx.ErrTxClosed), errors.Is(err, sql.ErrTxDone), errors.Is(err, sql.ErrConnDone):
-		return fmt.Errorf("pgstore: %s: %w: the transaction is over: emit before you commit or roll back: %w", op, pulse.ErrClosed, err)
+		err = fmt.Errorf("%w: the transaction is over: emit before you commit or roll back: %w", pulse.ErrClosed, err)
 	case errors.Is(err, pgx.ErrTxCommitRollback):
-		return fmt.Errorf("pgstore: %s: %w: a statement of the transaction had failed, so it was rolled back: %w", op, pulse.ErrStore, err)
+		err = fmt.Errorf("%w: a statement of the transaction had failed, so it was rolled back: %w", pulse.ErrStore, err)
+	default:
+		err = fmt.Errorf("%w: the server cannot be reached: %w", pulse.ErrStore, err)
 	}
-	return fmt.Errorf("pgstore: %s: %w: the server cannot be reached: %w", op, pulse.ErrStore, err)
+	return &failure{op, err}
 }
 
 // failSent is fail for an error of something that commits by itself, and may have reached the server.
@@ -55,8 +68,8 @@ func failSent(op string, err error) error {
 	if !lost(err) {
 		return fail(op, err)
 	}
-	return fmt.Errorf("pgstore: %s: %w: the connection was lost or the wait ended before the server answered; do it again under the same id: %w",
-		op, pulse.ErrUnknown, err)
+	return &failure{op, fmt.Errorf("%w: the connection was lost or the wait ended before the server answered; do it again under the same id: %w",
+		pulse.ErrUnknown, err)}
 }
 
 // lost reports whether err leaves open if the server committed. An error that the server itself reported does not, unless it ended the
@@ -162,6 +175,8 @@ func explain(pg *pgconn.PgError) string {
 		return "the server is read-only, a standby perhaps: use the primary"
 	case "42P01", "3F000", "42704", "42883":
 		return "the tables are not there: open a store on this database and schema first"
+	case unknownStatement, statementExists:
+		return "a pooler seems to stand between that gives each transaction another connection: put default_query_exec_mode=exec into the DSN"
 	case insufficientPrivilege:
 		return "this role may not do that: let the owner of the tables grant it what Grants returns"
 	case "3D000":

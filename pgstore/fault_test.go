@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/internal/pgtest"
@@ -129,10 +130,12 @@ func (c *chaos) check(s *pgstore.Store) {
 // proxy passes connections on to a server, and can cut one at the worst moment.
 type proxy struct {
 	listener net.Listener
-	server   string
+	server   atomic.Value // string, its address
 	conns    sync.WaitGroup
 
-	// cut: when armed, the next answer of the server to what was sent after is not passed on; all connections are cut instead.
+	clients sync.Map // of net.Conn
+
+	// When armed, the next answer of the server to what was sent after is not passed on; all connections are cut instead.
 	armed atomic.Bool
 	cuts  atomic.Int64
 }
@@ -143,7 +146,8 @@ func startProxy(t *testing.T, server string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{listener: l, server: server}
+	p := &proxy{listener: l}
+	p.server.Store(server)
 	p.conns.Go(func() {
 		for {
 			client, err := l.Accept()
@@ -159,7 +163,9 @@ func startProxy(t *testing.T, server string) *proxy {
 
 func (p *proxy) serve(client net.Conn) {
 	defer client.Close()
-	server, err := net.Dial("tcp", p.server)
+	p.clients.Store(client, nil)
+	defer p.clients.Delete(client)
+	server, err := net.Dial("tcp", p.server.Load().(string))
 	if err != nil {
 		return
 	}
@@ -184,6 +190,14 @@ func (p *proxy) serve(client net.Conn) {
 	}
 }
 
+// cut cuts all connections.
+func (p *proxy) cut() {
+	p.clients.Range(func(client, _ any) bool {
+		_ = client.(net.Conn).Close()
+		return true
+	})
+}
+
 // throughProxy returns the DSN of a new database and a DSN that leads there through a proxy.
 func throughProxy(t *testing.T) (direct, proxied string, p *proxy) {
 	t.Helper()
@@ -192,10 +206,12 @@ func throughProxy(t *testing.T) (direct, proxied string, p *proxy) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p = startProxy(t, net.JoinHostPort(c.Host, fmt.Sprint(c.Port)))
+	p = startProxy(t, addressOf(&c.Config))
 	port := p.listener.Addr().(*net.TCPAddr).Port
 	return direct, fmt.Sprintf("host=127.0.0.1 port=%d user=%s password='%s' dbname=%s sslmode=disable", port, c.User, c.Password, c.Database), p
 }
+
+func addressOf(c *pgconn.Config) string { return net.JoinHostPort(c.Host, fmt.Sprint(c.Port)) }
 
 // G2: the answer to an append is lost, and the append finds out what happened.
 func TestLostAnswers(t *testing.T) {
@@ -221,13 +237,14 @@ func TestLostCommits(t *testing.T) {
 	direct, proxied, p := throughProxy(t)
 	s, pool := openStore(t, proxied), openPool(t, proxied, "4")
 	bus := openBus(t, openStore(t, direct)) // its hints are not what gets lost
-	rec := lessons(originOf(t, s), 1)[0]
-	err := s.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
-		defer p.armed.Store(true)
-		return tx.Append(ctx, []pulse.Record{rec})
-	})
-	wantError(t, err, pulse.ErrUnknown, "under the same id")
-	id := uuid.Nil
+	origin, rec, id := originOf(t, s), pulse.Record{}, uuid.Nil
+	transact := func(lose bool) error {
+		rec = lessons(origin, 1)[0]
+		return s.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
+			defer p.armed.Store(lose)
+			return tx.Append(ctx, []pulse.Record{rec})
+		})
+	}
 	do := func(lose bool) error {
 		return pgstore.Do(t.Context(), pool, bus, func(_ pgx.Tx, e pulse.Emitter) (err error) {
 			defer p.armed.Store(lose)
@@ -235,21 +252,23 @@ func TestLostCommits(t *testing.T) {
 			return err
 		})
 	}
-	err = do(true)
-	wantError(t, err, pulse.ErrStore, "prepare") // of a new connection, where the statements are made ready first
-	if errors.Is(err, pulse.ErrUnknown) {
-		t.Fatalf("COMMIT was not sent, but the error is %v", err)
+	for _, fn := range []func(lose bool) error{transact, do} {
+		err := fn(true)
+		wantError(t, err, pulse.ErrStore, "prepare") // of a new connection, where the statements are made ready first
+		if errors.Is(err, pulse.ErrUnknown) {
+			t.Fatalf("COMMIT was not sent, but the error is %v", err)
+		}
+		if err := fn(false); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, fn(true), pulse.ErrUnknown, "under the same id")
 	}
-	if err := do(false); err != nil {
-		t.Fatal(err)
-	}
-	wantError(t, do(true), pulse.ErrUnknown, "under the same id")
 	appendTo(t, s, rec)
 	if _, err := bus.Emit(t.Context(), lesson(), pulse.ID(id)); err != nil {
 		t.Fatal(err)
 	}
-	if envs := readAll(t, openStore(t, direct)); len(envs) != 3 || envs[2].ID != id {
-		t.Fatalf("%d events, want 3", len(envs))
+	if envs := readAll(t, openStore(t, direct)); len(envs) != 4 || envs[1].ID != rec.ID || envs[3].ID != id {
+		t.Fatalf("%d events, want 4", len(envs))
 	}
 }
 
@@ -264,8 +283,9 @@ func TestBrokenBeforeCommit(t *testing.T) {
 		}
 		own := tx.Unwrap().(pgx.Tx)
 		run(t, pool, "SELECT pg_terminate_backend($1)", number(t, own, "SELECT pg_backend_pid()::int8"))
-		err := tx.Append(ctx, lessons(origin, 1))
-		wantError(t, err, pulse.ErrStore)
+		recs := lessons(origin, 1)
+		recs[0].IDGiven = true // which is compared at once
+		wantError(t, tx.Append(ctx, recs), pulse.ErrStore)
 		return nil // careless
 	})
 	wantError(t, err, pulse.ErrStore)

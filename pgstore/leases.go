@@ -11,16 +11,23 @@ import (
 	"github.com/edupulse-live/pulse"
 )
 
-// fenceSQL makes sure that a lease is the current one, and that it stays so until the transaction ends. Who takes a lease over waits
-// for that. It answers the subscription's cursor.
-const fenceSQL = `SELECT coalesce(
-	(SELECT coalesce((SELECT position FROM @progress WHERE kind = 'subscription' AND name = l.subscription ORDER BY n DESC LIMIT 1), 0)
-	 FROM @leases l JOIN @subscriptions s ON s.name = l.subscription
-	 WHERE l.subscription = $1 AND l.holder = $2 AND l.token = $3 AND l.generation = $4 AND l.held AND s.generation = $4
-	 FOR KEY SHARE OF l),
-	@refuse('PU001', 'the lease is not the current one'))`
+const (
+	// fenceSQL makes sure that a lease is the current one, and that it stays so until the transaction ends. Who takes a lease over waits
+	// for that. It answers the subscription's cursor.
+	fenceSQL = "SELECT coalesce((" + heldSQL + " FOR KEY SHARE OF l), " + fencedSQL + ")"
 
-// fenceArgs are the parameters of fenceSQL.
+	// currentSQL is fenceSQL for the moment only.
+	currentSQL = "SELECT coalesce((" + heldSQL + "), " + fencedSQL + ")"
+
+	// heldSQL selects the cursor of the subscription if the lease is the current one.
+	heldSQL = `SELECT coalesce((SELECT position FROM @progress WHERE kind = 'subscription' AND name = l.subscription ORDER BY n DESC LIMIT 1), 0)
+		FROM @leases l JOIN @subscriptions s ON s.name = l.subscription
+		WHERE l.subscription = $1 AND l.holder = $2 AND l.token = $3 AND l.generation = $4 AND l.held AND s.generation = $4`
+
+	fencedSQL = "@refuse('PU001', 'the lease is not the current one')"
+)
+
+// fenceArgs are the parameters of heldSQL.
 func fenceArgs(lease pulse.Lease) []any {
 	return []any{lease.Name, lease.Holder, lease.Token, int64(lease.Generation)}
 }
@@ -33,7 +40,7 @@ func (s *Store) Acquire(ctx context.Context, lease pulse.Lease, ttl time.Duratio
 	if lease.Holder == "" || ttl <= 0 {
 		return got, fail(op, fmt.Errorf("%w: lease of %q: a holder and a time to live above zero are needed", pulse.ErrInvalid, lease.Name))
 	}
-	err = s.write(ctx, op, func(tx pgx.Tx) (err error) {
+	err = s.write(ctx, op, func(tx *lazyTx) (err error) {
 		if lease.Token != 0 {
 			got, err = s.renew(ctx, tx, lease, ttl)
 		} else {
@@ -47,10 +54,8 @@ func (s *Store) Acquire(ctx context.Context, lease pulse.Lease, ttl time.Duratio
 	return got, nil
 }
 
-func (s *Store) renew(ctx context.Context, tx pgx.Tx, lease pulse.Lease, ttl time.Duration) (pulse.Lease, error) {
-	if err := relax(ctx, tx); err != nil {
-		return lease, err
-	}
+func (s *Store) renew(ctx context.Context, tx *lazyTx, lease pulse.Lease, ttl time.Duration) (pulse.Lease, error) {
+	tx.keep(relaxSQL)
 	err := tx.QueryRow(ctx, s.schema.sql(`UPDATE @leases l SET expires_at = clock_timestamp() + $5::int8 * interval '1 microsecond'
 		FROM @subscriptions s WHERE s.name = l.subscription AND l.subscription = $1 AND l.holder = $2 AND l.token = $3 AND l.generation = $4
 		AND l.held AND s.generation = $4 RETURNING s.revision, l.unclean`), append(fenceArgs(lease), ttl.Microseconds())...).
@@ -106,7 +111,7 @@ func (s *Store) lock(ctx context.Context, tx pgx.Tx, name string) (revision int6
 
 // Release gives a lease back cleanly; see pulse.Leases.
 func (s *Store) Release(ctx context.Context, lease pulse.Lease) error {
-	return s.write(ctx, "release", func(tx pgx.Tx) error {
+	return s.write(ctx, "release", func(tx *lazyTx) error {
 		_, err := tx.Exec(ctx, s.schema.sql("UPDATE @leases SET held = false WHERE subscription = $1 AND holder = $2 AND token = $3"),
 			lease.Name, lease.Holder, lease.Token)
 		return err

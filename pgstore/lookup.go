@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -90,7 +89,7 @@ func (s *Store) Index(ctx context.Context, limit int) (more bool, err error) {
 	if limit <= 0 {
 		limit = indexStep
 	}
-	err = s.write(ctx, "index", func(tx pgx.Tx) error {
+	err = s.write(ctx, "index", func(tx *lazyTx) error {
 		mine := false
 		err := tx.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock(hashtextextended('pulse index of schema ' || $1::text, 0))", string(s.schema)).Scan(&mine)
 		if err != nil || !mine {
@@ -112,10 +111,8 @@ func (s *Store) Index(ctx context.Context, limit int) (more bool, err error) {
 }
 
 // indexRange enters the events of a range of positions, sorted as the index is.
-func (s *Store) indexRange(ctx context.Context, tx pgx.Tx, after, through int64) error {
-	if err := relax(ctx, tx); err != nil {
-		return err
-	}
+func (s *Store) indexRange(ctx context.Context, tx *lazyTx, after, through int64) error {
+	tx.keep(relaxSQL)
 	_, err := tx.Exec(ctx, s.schema.sql(`INSERT INTO @lookup (field, value, position)
 		SELECT f.field, f.value, p.position FROM @positions p JOIN @events e ON e.id = p.event,
 		LATERAL (VALUES (1, e.key), (2, e.actor_id::text), (3, e.correlation_id)) AS f (field, value)
@@ -133,7 +130,7 @@ func (s *Store) indexRange(ctx context.Context, tx pgx.Tx, after, through int64)
 
 // DropIndex empties the index by key, actor and correlation. Read goes on without it until Index has filled it again.
 func (s *Store) DropIndex(ctx context.Context) error {
-	return s.write(ctx, "drop index", func(tx pgx.Tx) error {
+	return s.write(ctx, "drop index", func(tx *lazyTx) error {
 		if _, err := tx.Exec(ctx, s.schema.sql("DELETE FROM @lookup")); err != nil {
 			return err
 		}

@@ -17,6 +17,8 @@ import (
 // latestSchema is the number of the last migration.
 const latestSchema = 1
 
+const opMigrate = "migrate"
+
 // oldestServer is the oldest version of PostgreSQL the store works on.
 const oldestServer = 140000
 
@@ -54,7 +56,7 @@ func Plan(ctx context.Context, dsn string, opts *Options) ([]Migration, error) {
 
 // Migrate brings the tables to this version, as Open does, and returns the migrations that it carried out.
 func Migrate(ctx context.Context, dsn string, opts *Options) ([]Migration, error) {
-	return withPool(ctx, "migrate", dsn, opts, func(m *migrator) ([]Migration, error) { return m.run(ctx) })
+	return withPool(ctx, opMigrate, dsn, opts, func(m *migrator) ([]Migration, error) { return m.run(ctx) })
 }
 
 func withPool(ctx context.Context, op, dsn string, opts *Options, fn func(m *migrator) ([]Migration, error)) ([]Migration, error) {
@@ -161,7 +163,7 @@ func (m *migrator) version(ctx context.Context, db rowQuerier) (version int, err
 
 // next carries out one migration, unless another process did meanwhile, and returns the version then.
 func (m *migrator) next(ctx context.Context) (version int, mine bool, err error) {
-	err = inTx(ctx, m.pool, func(tx pgx.Tx) error {
+	err = m.schema.inTx(ctx, m.pool, opMigrate, func(tx *lazyTx) error {
 		_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('pulse migrations of schema ' || $1::text, 0))", string(m.schema))
 		if err != nil {
 			return err

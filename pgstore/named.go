@@ -2,16 +2,17 @@ package pgstore
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// What is done all the time is sent as named prepared statements, which the server reads and plans once for each connection, and not each
+// What is done all the time is sent as prepared statements with names, which the server reads and plans once for each connection, and not each
 // time: half of what it does for one event. Behind a pooler that gives each transaction another connection they are not found there, or
 // another client's are, so the store names none where it sees a pooler. Where it cannot see it the server says so before it does anything,
-// and what was sent is sent again without a name, from then on always.
+// and what the store has sent outside of transactions is sent again without a name, from then on always.
 
 // call is one statement to be carried out.
 type call struct {
@@ -22,7 +23,7 @@ type call struct {
 
 // roundTrip carries out calls as one transaction, in one round trip, and lets read read the answers. It may do all of it twice.
 func (s *Store) roundTrip(ctx context.Context, conn *pgx.Conn, calls []call, read func(answers *pgconn.MultiResultReader) error) error {
-	named := s.named.Load()
+	named := s.named.Load() && prepares(conn)
 	err := send(ctx, conn, named, calls, read)
 	if named && hasCode(err, unknownStatement, statementExists, planChanged) {
 		s.named.Store(false)
@@ -53,18 +54,46 @@ func send(ctx context.Context, conn *pgx.Conn, named bool, calls []call, read fu
 	return err
 }
 
-// mayName reports whether statements may be named on connections of pool: their configuration says so, or, where it was left to
-// the store, the first one leads to the server itself. A pooler makes up the process number that it tells a client.
-func mayName(ctx context.Context, pool *pgxpool.Pool, leftToStore bool) (bool, error) {
-	if !leftToStore {
-		return pool.Config().ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement, nil
+// prepareWhereDirect has the connections of a pool to be made prepare statements, as those of pgx do, but not where they lead to a pooler.
+func prepareWhereDirect(config *pgxpool.Config) {
+	var pooled atomic.Bool
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		if pooled.Load() {
+			c.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind every pooler
+		}
+		return nil
 	}
+	config.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (usable bool, err error) {
+		kept := conn.PgConn().CustomData()
+		if !prepares(conn) || kept[directKey] != nil {
+			return true, nil
+		}
+		usable, err = leadsToServer(ctx, conn)
+		if usable {
+			kept[directKey] = true
+		} else if err == nil {
+			pooled.Store(true)
+		}
+		return usable, err
+	}
+}
+
+// directKey is where a connection keeps that it was found to lead to the server itself.
+const directKey = "pulse/pgstore: direct"
+
+// leadsToServer reports whether conn does: a pooler makes up the process number that it tells a client.
+func leadsToServer(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	var process uint32
+	err := conn.QueryRow(ctx, "SELECT pg_backend_pid()", pgx.QueryExecModeExec).Scan(&process)
+	return process == conn.PgConn().PID(), err
+}
+
+// mayName reports whether statements may be named on connections of pool.
+func mayName(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer conn.Release()
-	var process uint32
-	err = conn.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&process)
-	return process == conn.Conn().PgConn().PID(), err
+	return prepares(conn.Conn()), nil
 }

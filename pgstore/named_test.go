@@ -1,10 +1,14 @@
 package pgstore_test
 
 import (
+	"context"
+	"errors"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/edupulse-live/pulse"
@@ -40,6 +44,51 @@ func TestWhereStatementsAreNamed(t *testing.T) {
 				t.Errorf("statements are named: %t, want %t", got, c.want)
 			}
 		})
+	}
+}
+
+// A pooler comes between a store and its server: new connections are found to lead to it, and nothing fails but what was under way.
+func TestAPoolerAppears(t *testing.T) {
+	direct, proxied, p := throughProxy(t)
+	server, err := shared.DSN()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pooled, err := pgx.ParseConfig(pgtest.Bouncer(t, server)(direct))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openStore(t, proxied)
+	origin := originOf(t, s)
+	work := func() error { // all that a store sends, by ten at a time, so that they meet on the pooler's connections
+		var group sync.WaitGroup
+		errs := make([]error, 10)
+		for i := range errs {
+			group.Go(func() {
+				errs[i] = errors.Join(
+					s.Append(t.Context(), lessons(origin, 1)),
+					s.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
+						var n int
+						err := tx.Unwrap().(pgx.Tx).QueryRow(ctx, "SELECT $1::int", i).Scan(&n)
+						return errors.Join(err, tx.Append(ctx, lessons(origin, 1)))
+					}))
+				_, err := s.Info(t.Context())
+				errs[i] = errors.Join(errs[i], err)
+			})
+		}
+		group.Wait()
+		return errors.Join(errs...)
+	}
+	if err := work(); err != nil {
+		t.Fatal(err)
+	}
+	p.server.Store(addressOf(&pooled.Config))
+	p.cut()
+	_ = work() // finds connections that were cut
+	for range 5 {
+		if err := work(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -101,7 +101,8 @@ func (q *queued) RewriteQuery(_ context.Context, conn *pgx.Conn, _ string, _ []a
 }
 
 // OnTx handles events of type E in a transaction that also remembers the delivery: what the handler writes through
-// tx happens exactly once. Emitting with the handler's context joins the transaction.
+// tx happens exactly once. Emitting with the handler's context joins the transaction, and travels with the handler's next statement or
+// with COMMIT, as in Do.
 func OnTx[E pulse.Event](fn func(ctx context.Context, tx pgx.Tx, e E) error) pulse.SubscribeOption {
 	if fn == nil {
 		return pulse.OnTx[E](nil)

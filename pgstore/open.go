@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/edupulse-live/pulse"
@@ -85,7 +84,7 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fail("open", err)
 	}
-	s, err := open(ctx, pool, opts, !saysMode(dsn))
+	s, err := open(ctx, pool, opts)
 	if err != nil {
 		pool.Close()
 		return nil, err
@@ -101,7 +100,7 @@ func connect(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("%w: give a DSN such as postgres://user@host/database: %w", pulse.ErrInvalid, err)
 	}
 	if !saysMode(dsn) {
-		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind every pooler
+		prepareWhereDirect(config)
 	}
 	if !strings.Contains(dsn, "pool_max_conns") {
 		config.MaxConns = defaultConnections
@@ -114,10 +113,10 @@ func saysMode(dsn string) bool { return strings.Contains(dsn, "default_query_exe
 
 // OpenPool is Open with a pool of yours, which stays open when the store is closed. It should have four connections or more.
 func OpenPool(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
-	return open(ctx, pool, opts, false)
+	return open(ctx, pool, opts)
 }
 
-func open(ctx context.Context, pool *pgxpool.Pool, opts *Options, ownMode bool) (*Store, error) {
+func open(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
@@ -134,7 +133,7 @@ func open(ctx context.Context, pool *pgxpool.Pool, opts *Options, ownMode bool) 
 	if err := s.prepare(ctx, opts); err != nil {
 		return nil, fail("open", err)
 	}
-	named, err := mayName(ctx, pool, ownMode)
+	named, err := mayName(ctx, pool)
 	if err != nil {
 		return nil, fail("open", err)
 	}
@@ -210,7 +209,7 @@ type statements struct {
 	tick              string
 	head, page, near  string
 	lookup, reach     string
-	fence, current    string // fence until the end of the transaction, or at the moment only
+	fence, mark       string
 }
 
 func newStatements(schema Schema) statements {
@@ -224,6 +223,6 @@ func newStatements(schema Schema) statements {
 		lookup:    schema.sql(lookupSQL),
 		reach:     schema.sql(reachSQL),
 		fence:     schema.sql(fenceSQL),
-		current:   schema.sql(strings.Replace(fenceSQL, "FOR KEY SHARE OF l", "", 1)),
+		mark:      schema.sql(markSQL),
 	}
 }

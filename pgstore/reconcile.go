@@ -17,7 +17,7 @@ import (
 //
 // What the restored copy lacks it cannot know: readers and brokers that are ahead of the log find that out by their cursors.
 func (s *Store) Reconcile(ctx context.Context) (sequenced int, err error) {
-	err = s.write(ctx, "reconcile", func(tx pgx.Tx) error {
+	err = s.write(ctx, "reconcile", func(tx *lazyTx) error {
 		var same bool
 		var epoch int
 		err := tx.QueryRow(ctx, s.schema.sql(`SELECT s.system_identifier = c.system_identifier, s.epoch + 1

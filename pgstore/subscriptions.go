@@ -35,7 +35,7 @@ func (s *Store) Register(ctx context.Context, r pulse.Registration) (state pulse
 	if _, err := s.Info(ctx); err != nil { // what was emitted so far is to have positions
 		return state, fail(op, err)
 	}
-	err = s.write(ctx, op, func(tx pgx.Tx) error {
+	err = s.write(ctx, op, func(tx *lazyTx) error {
 		created, err := tx.Exec(ctx, s.schema.sql(`INSERT INTO @subscriptions (name, source, generation, revision) VALUES ($1, $2, 1, 0)
 			ON CONFLICT DO NOTHING`), r.Name, r.Source)
 		if err != nil {
@@ -152,7 +152,7 @@ func (s *Store) Control(ctx context.Context, name string, c pulse.Control) error
 			return fail(op, err)
 		}
 	}
-	return s.write(ctx, op, func(tx pgx.Tx) error {
+	return s.write(ctx, op, func(tx *lazyTx) error {
 		revision, err := s.lock(ctx, tx, name)
 		if err != nil {
 			return err

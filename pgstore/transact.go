@@ -12,30 +12,19 @@ import (
 	"github.com/edupulse-live/pulse"
 )
 
-// inTx runs fn in a transaction at READ COMMITTED that commits if fn returns nil. Its error leaves open whether that happened only if lost says so.
-func (s *Store) inTx(ctx context.Context, fn func(tx pgx.Tx) error) error {
-	return inTx(ctx, s.pool, fn)
+// readCommitted is a transaction of the store's own.
+func (s Schema) readCommitted(op string) *lazyTx {
+	return &lazyTx{schema: s, op: op, opts: pgx.TxOptions{IsoLevel: pgx.ReadCommitted}}
 }
 
-func inTx(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx) error) error {
-	tx, err := pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-	if err != nil {
-		return errors.Join(errNoConnection, err)
+// inTx runs fn in a transaction at READ COMMITTED that commits if fn returns nil. Its error leaves open whether that happened only if lost says so.
+func (s Schema) inTx(ctx context.Context, pool *pgxpool.Pool, op string, fn func(tx *lazyTx) error) error {
+	tx := s.readCommitted(op)
+	own, err := tx.on(ctx, pool, func() error { return fn(tx) })
+	if own != nil {
+		return notCommitted(errors.Join(own, err))
 	}
-	over := false
-	defer func() {
-		if !over { // fn failed, or panics
-			rollback(ctx, tx)
-		}
-	}()
-	if err := fn(tx); err != nil {
-		return notCommitted(err)
-	}
-	if err := sendable(ctx, tx.Conn()); err != nil {
-		return err
-	}
-	over = true
-	return tx.Commit(ctx)
+	return err
 }
 
 // rollback ends tx although ctx may have ended. What cannot be rolled back goes with its connection.
@@ -45,21 +34,17 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 	_ = tx.Rollback(ctx)
 }
 
-// relax lets the commit of tx not wait for the disk: it survives the process, and after a crash of the server an older state may come back.
-func relax(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, relaxSQL)
-	return err
-}
-
+// relaxSQL lets the commit of the transaction not wait for the disk: it survives the process, and after a crash of the server an older state may
+// come back.
 const relaxSQL = "SELECT set_config('synchronous_commit', 'off', true)"
 
 // write runs fn in a transaction of the store's own.
-func (s *Store) write(ctx context.Context, op string, fn func(tx pgx.Tx) error) error {
+func (s *Store) write(ctx context.Context, op string, fn func(tx *lazyTx) error) error {
 	if err := s.enter(ctx); err != nil {
 		return fail(op, err)
 	}
 	defer s.leave()
-	if err := s.inTx(ctx, fn); err != nil {
+	if err := s.schema.inTx(ctx, s.pool, op, fn); err != nil {
 		return failSent(op, err)
 	}
 	return nil
@@ -68,7 +53,7 @@ func (s *Store) write(ctx context.Context, op string, fn func(tx pgx.Tx) error) 
 // txn is a transaction given to a function.
 type txn struct {
 	store *Store
-	tx    pgx.Tx
+	tx    *lazyTx
 
 	mu     sync.Mutex
 	over   bool
@@ -91,34 +76,25 @@ func (s *Store) Transact(ctx context.Context, fn func(ctx context.Context, tx pu
 	case <-ctx.Done():
 		return fail(op, ctx.Err())
 	}
-	own := error(nil) // fn's
-	err := s.inTx(ctx, func(tx pgx.Tx) error {
+	tx := s.schema.readCommitted(op)
+	return tx.outcome(tx.on(ctx, s.pool, func() error {
 		t := &txn{store: s, tx: tx, leases: map[string]pulse.Lease{}}
 		defer t.close()
-		if own = fn(ctx, t); own != nil {
-			return own
+		err := fn(ctx, t)
+		if err == nil {
+			t.checkLeases()
 		}
-		return t.checkLeases(ctx)
-	})
-	switch {
-	case own != nil:
-		return own
-	case err != nil:
-		return failSent(op, err)
-	}
-	return nil
+		return err
+	}))
 }
 
 // checkLeases makes sure, until the commit, that no lease was lost since deliveries were marked under it.
-func (t *txn) checkLeases(ctx context.Context) error {
+func (t *txn) checkLeases() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, lease := range t.leases {
-		if _, err := t.tx.Exec(ctx, t.store.sql.fence, fenceArgs(lease)...); err != nil {
-			return err
-		}
+		t.tx.keep(t.store.sql.fence, fenceArgs(lease)...)
 	}
-	return nil
 }
 
 // Unwrap returns the pgx.Tx. Leave ending it to Transact.
@@ -156,7 +132,7 @@ func (t *txn) Append(ctx context.Context, recs []pulse.Record) error {
 	if err := t.store.check(recs); err != nil {
 		return fail(op, err)
 	}
-	if err := t.store.schema.append(ctx, pgxTx{t.tx}, recs); err != nil {
+	if err := t.tx.append(ctx, recs); err != nil {
 		return fail(op, notCommitted(err))
 	}
 	return nil

@@ -171,7 +171,7 @@ func transactRefuses(h *harness) {
 }
 
 func transactRepeats(h *harness) {
-	rec := h.record()
+	rec := h.record(given)
 	h.ok(h.transact(h.ctx, func(ctx context.Context, tx pulse.Tx) error {
 		if err := tx.Append(ctx, []pulse.Record{rec}); err != nil {
 			return err
@@ -194,7 +194,7 @@ func transactRepeats(h *harness) {
 }
 
 func transactRepeatsStored(h *harness) {
-	recs := h.records(3)
+	recs := h.records(3, given)
 	h.append(recs[0], recs[1])
 	h.ok(h.transact(h.ctx, func(ctx context.Context, tx pulse.Tx) error { return tx.Append(ctx, recs) }))
 	h.holds(recs...)
@@ -281,6 +281,7 @@ func transactProperty(h *harness) {
 		for _, unit := range units {
 			for _, rec := range unit {
 				exists[rec.ID] = exists[rec.ID] || committed
+				given(&rec)
 				known = append(known, rec)
 			}
 		}
@@ -332,7 +333,7 @@ func runEnding(h *harness, end ending, units [][]pulse.Record) (committed bool) 
 
 func transactConcurrent(h *harness) {
 	h.transactor()
-	shared := h.records(10)
+	shared := h.records(10, given)
 	var writers sync.WaitGroup
 	for range 3 {
 		writers.Go(func() {

@@ -1,0 +1,352 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/edupulse-live/pulse"
+)
+
+// Inserts that are kept are no more than these.
+const (
+	mostKept      = 256
+	mostKeptBytes = 1 << 20
+)
+
+// lazyTx is a transaction that sends BEGIN with its first statement, and what nobody waits for the result of with the next statement or with
+// COMMIT: round trips are most of what a small transaction takes. Everything passes through it, so the server carries it out in the order in which
+// it was done.
+type lazyTx struct {
+	schema Schema
+	op     string // for errors of what was kept
+	opts   pgx.TxOptions
+
+	ctx  context.Context // of on
+	conn *pgx.Conn
+	own  pgx.Tx // of pgx; nil until it has begun
+
+	kept    pgx.Batch
+	bytes   int   // of events, in kept
+	direct  bool  // somebody may send past lazyTx: no events are kept any more
+	refused error // what was kept: nothing can be committed any more
+	over    bool
+}
+
+// on calls fn in the transaction, on a connection of pool, and commits if it returns nil. own is the error of fn; err is what else went wrong, and
+// leaves open whether the transaction has committed only if lost says so.
+func (t *lazyTx) on(ctx context.Context, pool *pgxpool.Pool, fn func() error) (own, err error) {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return nil, errors.Join(errNoConnection, err)
+	}
+	defer conn.Release()
+	t.ctx, t.conn = ctx, conn.Conn()
+	defer t.end() // when fn failed, or panics
+	own = fn()
+	switch {
+	case own == nil:
+		return nil, t.Commit(ctx)
+	case t.refused == nil || errors.Is(own, t.refused) || errors.Is(t.refused, pgx.ErrTxCommitRollback):
+		return own, nil
+	}
+	return own, t.refused // the reason, where fn's error may be what followed from it
+}
+
+// outcome is what to say of the errors of on: fn's as it is.
+func (t *lazyTx) outcome(own, err error) error {
+	switch {
+	case err == nil:
+		return own
+	case own != nil:
+		return errors.Join(own, err)
+	}
+	return failSent(t.op, err)
+}
+
+// Append is Store.Append as part of the transaction.
+func (t *lazyTx) Append(ctx context.Context, recs []pulse.Record) error {
+	if err := t.append(ctx, recs); err != nil {
+		return fail(t.op, notCommitted(err))
+	}
+	return nil
+}
+
+func (t *lazyTx) append(ctx context.Context, recs []pulse.Record) error {
+	if len(recs) == 0 {
+		return t.usable()
+	}
+	if err := sameOrigin(recs); err != nil {
+		return err
+	}
+	bytes, given := 0, false
+	for i := range recs {
+		bytes += recs[i].Size()
+		given = given || recs[i].IDGiven
+	}
+	if given || t.direct || t.over || len(recs) > mostKept || bytes > mostKeptBytes {
+		return t.appendNow(ctx, recs)
+	}
+	if t.refused != nil || t.kept.Len() > mostKept || t.bytes+bytes > mostKeptBytes {
+		if err := t.open(ctx); err != nil {
+			return err
+		}
+	}
+	t.bytes += bytes
+	t.schema.queue(t.batch(), recs)
+	return nil
+}
+
+// appendNow stores those of recs that are not stored yet, and compares the others.
+func (t *lazyTx) appendNow(ctx context.Context, recs []pulse.Record) error {
+	if err := t.open(ctx); err != nil {
+		return err
+	}
+	return t.schema.append(ctx, pgxTx{t.own}, recs)
+}
+
+// keep keeps a statement whose result nobody waits for. If it fails nothing can be committed.
+func (t *lazyTx) keep(sql string, args ...any) { t.batch().Queue(sql, args...) }
+
+// batch is what is kept, for more to be added.
+func (t *lazyTx) batch() *pgx.Batch {
+	if t.own == nil && t.kept.Len() == 0 {
+		t.kept.BeginTx(t.opts)
+	}
+	return &t.kept
+}
+
+// sendWith sends what is kept, with a statement behind it, whose result is the next of the results.
+func (t *lazyTx) sendWith(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
+	if err := t.usable(); err != nil {
+		return nil, err
+	}
+	batch := *t.batch()
+	n := batch.Len()
+	batch.Queue(sql, args...)
+	t.kept, t.bytes = pgx.Batch{}, 0
+	results := t.conn.SendBatch(ctx, &batch)
+	if t.own == nil {
+		t.own = results.Tx()
+	}
+	for range n {
+		if _, err := results.Exec(); err != nil {
+			_ = results.Close()
+			if is, ok := errors.AsType[pgx.ErrPreprocessingBatch](err); ok && is.SQL() == sql { // that statement cannot be: nothing was sent
+				t.refuse(pgx.ErrTxCommitRollback)
+				return nil, err
+			}
+			return nil, t.refuse(err)
+		}
+	}
+	return results, nil
+}
+
+// usable is an error once the transaction can only end, or has.
+func (t *lazyTx) usable() error {
+	if t.over {
+		return pgx.ErrTxClosed
+	}
+	return t.refused
+}
+
+// open sends what is kept, BEGIN at least.
+func (t *lazyTx) open(ctx context.Context) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	if t.own != nil && t.kept.Len() == 0 {
+		return nil
+	}
+	results := t.conn.SendBatch(ctx, t.batch())
+	if t.own == nil {
+		t.own = results.Tx()
+	}
+	t.kept, t.bytes = pgx.Batch{}, 0
+	if err := results.Close(); err != nil {
+		return t.refuse(err)
+	}
+	return nil
+}
+
+// refuse says why what was kept cannot be.
+func (t *lazyTx) refuse(err error) error {
+	t.refused = fail(t.op, notCommitted(err))
+	return t.refused
+}
+
+// end rolls back, unless the transaction is over.
+func (t *lazyTx) end() {
+	if !t.over && t.own != nil {
+		rollback(t.ctx, t.own)
+	}
+	t.over = true
+}
+
+// Commit sends what is kept together with COMMIT. Its error leaves open whether that happened only if lost says so.
+func (t *lazyTx) Commit(ctx context.Context) error {
+	if err := t.usable(); err != nil {
+		return notCommitted(err)
+	}
+	if err := sendable(ctx, t.conn); err != nil {
+		return err
+	}
+	t.over = true
+	if t.own == nil && t.kept.Len() == 0 { // nothing was done
+		return nil
+	}
+	if t.kept.Len() == 0 {
+		return t.own.Commit(ctx)
+	}
+	n := t.kept.Len()
+	t.kept.Queue("commit")
+	results := t.conn.SendBatch(ctx, &t.kept)
+	if t.own == nil {
+		t.own = results.Tx()
+	}
+	for range n {
+		if _, err := results.Exec(); err != nil {
+			_ = results.Close()
+			rollback(ctx, t.own)
+			if _, answered := errors.AsType[*pgconn.PgError](err); answered { // in the order of the statements, so COMMIT was not carried out
+				return notCommitted(err)
+			}
+			return err
+		}
+	}
+	if err := results.Close(); err != nil {
+		rollback(ctx, t.own)
+		return err
+	}
+	return nil
+}
+
+// joins reports whether there is something for a statement to travel with, and it may.
+func (t *lazyTx) joins(args []any) bool {
+	if t.own != nil && t.kept.Len() == 0 || len(args) == 0 { // without parameters it may be several
+		return false
+	}
+	for _, arg := range args {
+		switch arg.(type) {
+		case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID: // which a batch does not take
+			return false
+		}
+	}
+	return true
+}
+
+// The methods of pgx.Tx send what is kept first.
+
+func (t *lazyTx) Rollback(ctx context.Context) error {
+	if t.over {
+		return pgx.ErrTxClosed
+	}
+	t.over = true
+	if t.own == nil {
+		return nil
+	}
+	return t.own.Rollback(ctx)
+}
+
+func (t *lazyTx) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
+	if !t.joins(args) {
+		if err := t.open(ctx); err != nil {
+			return tag, err
+		}
+		return t.own.Exec(ctx, sql, args...)
+	}
+	results, err := t.sendWith(ctx, sql, args)
+	if err != nil {
+		return tag, err
+	}
+	tag, err = results.Exec()
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	return tag, err
+}
+
+func (t *lazyTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	if !t.joins(args) {
+		if err := t.open(ctx); err != nil {
+			return failed(err).QueryRow()
+		}
+		return t.own.QueryRow(ctx, sql, args...)
+	}
+	results, err := t.sendWith(ctx, sql, args)
+	if err != nil {
+		return failed(err).QueryRow()
+	}
+	return lastRow{results}
+}
+
+// lastRow is the row of the last statement of a batch.
+type lastRow struct{ results pgx.BatchResults }
+
+func (r lastRow) Scan(into ...any) error {
+	err := r.results.QueryRow().Scan(into...)
+	if closing := r.results.Close(); err == nil {
+		err = closing
+	}
+	return err
+}
+
+func (t *lazyTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if err := t.open(ctx); err != nil {
+		return failed(err).Query()
+	}
+	return t.own.Query(ctx, sql, args...)
+}
+
+// failed are results that are all err.
+func failed(err error) pgx.BatchResults { return pgx.FailedBatchResults(&pgx.Batch{}, err) }
+
+func (t *lazyTx) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	if err := t.open(ctx); err != nil {
+		return pgx.FailedBatchResults(batch, err)
+	}
+	return t.own.SendBatch(ctx, batch)
+}
+
+func (t *lazyTx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
+	if err := t.open(ctx); err != nil {
+		return 0, err
+	}
+	return t.own.CopyFrom(ctx, table, columns, rows)
+}
+
+func (t *lazyTx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
+	if err := t.open(ctx); err != nil {
+		return nil, err
+	}
+	return t.own.Prepare(ctx, name, sql)
+}
+
+// Those that hand out ways past lazyTx end its keeping of events.
+
+func (t *lazyTx) Begin(ctx context.Context) (pgx.Tx, error) {
+	t.direct = true
+	if err := t.open(ctx); err != nil {
+		return nil, err
+	}
+	return t.own.Begin(ctx)
+}
+
+func (t *lazyTx) LargeObjects() pgx.LargeObjects {
+	t.direct = true
+	if err := t.open(t.ctx); err != nil {
+		unsent := &pgx.Batch{} // its transaction is over
+		unsent.BeginTx(pgx.TxOptions{})
+		return pgx.FailedBatchResults(unsent, err).Tx().LargeObjects()
+	}
+	return t.own.LargeObjects()
+}
+
+func (t *lazyTx) Conn() *pgx.Conn {
+	t.direct = true
+	_ = t.open(t.ctx) // Commit says it again
+	return t.conn
+}
