@@ -13,6 +13,7 @@ import (
 var (
 	rawOne    = rawEntry("raw, single rows", insertEach)
 	rawUnnest = rawEntry("raw, unnest of 1000", insertUnit)
+	rawAlone  = rawEntry("raw, unnest of 1000, one caller", insertUnit)
 	rawCopy   = rawEntry("raw, COPY of 1000", copyUnit)
 )
 
@@ -21,6 +22,12 @@ const (
 	bulkCallers = 4
 	bulkUnit    = 1000
 )
+
+// bulk is how those insert that insert units.
+func bulk() map[string]shape {
+	many := shape{callers: bulkCallers, unit: bulkUnit}
+	return map[string]shape{rawUnnest.name: many, rawCopy.name: many, rawAlone.name: {callers: 1, unit: bulkUnit}}
+}
 
 func rawEntry(name string, insert func(context.Context, *pgxpool.Pool, []row) error) entry {
 	return entry{name, func(ctx context.Context, g ground) (contestant, error) {
