@@ -59,7 +59,7 @@ func newRole(t testing.TB, dsn string) string {
 
 var roles atomic.Int64
 
-// grant makes the tables of a log, and lets a role work with them.
+// grant makes the tables of a log, and lets a role work with them, on a server where nobody may call functions unless it is said.
 func grant(t testing.TB, dsn string, schema pgstore.Schema, role string) {
 	t.Helper()
 	opts := &pgstore.Options{Schema: schema}
@@ -70,5 +70,5 @@ func grant(t testing.TB, dsn string, schema pgstore.Schema, role string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pgtest.Exec(t, dsn, grants)
+	pgtest.Exec(t, dsn, fmt.Sprintf("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA %q FROM PUBLIC; ", schema)+grants)
 }

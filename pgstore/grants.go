@@ -16,7 +16,7 @@ GRANT SELECT, INSERT, DELETE ON @ticks, @progress, @lookup, @inbox TO %[2]s;
 GRANT SELECT, INSERT, UPDATE, DELETE ON @subscriptions, @leases, @deliveries TO %[2]s;
 GRANT SELECT, UPDATE (epoch, timeline) ON @settings TO %[2]s;
 GRANT USAGE ON SEQUENCE @event_units, @lease_tokens TO %[2]s;
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA "%[1]s" TO %[2]s;
+GRANT EXECUTE ON FUNCTION @refuse, @first_id, @append_one, @append_all, @tick, @near TO %[2]s;
 `
 
 // Grants returns the SQL by which the owner of a log's tables lets a role work with them: emit, read, and run subscriptions. The role
