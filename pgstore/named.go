@@ -58,7 +58,7 @@ func send(ctx context.Context, conn *pgx.Conn, named bool, calls []call, read fu
 func prepareWhereDirect(config *pgxpool.Config) {
 	var pooled atomic.Bool
 	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
-		if pooled.Load() {
+		if pooled.Load() || c.StatementCacheCapacity == 0 {
 			c.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind every pooler
 		}
 		return nil

@@ -33,6 +33,7 @@ func TestWhereStatementsAreNamed(t *testing.T) {
 		{"direct", func() *pgstore.Store { return openStore(t, direct) }, true},
 		{"behind a pooler", func() *pgstore.Store { return openStore(t, pooled) }, false},
 		{"direct, and the DSN says no", func() *pgstore.Store { return openStore(t, direct+" default_query_exec_mode=exec") }, false},
+		{"direct, and the DSN lets none be kept", func() *pgstore.Store { return openStore(t, direct+" statement_cache_capacity=0") }, false},
 		{"a pool as pgx makes it", func() *pgstore.Store { return openOn(t, openPool(t, direct, "4")) }, true},
 		{"a pool for poolers", func() *pgstore.Store { return openOn(t, openPool(t, direct+" default_query_exec_mode=exec", "4")) }, false},
 	} {
