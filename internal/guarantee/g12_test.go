@@ -78,7 +78,7 @@ func newBusyLog(t *testing.T, w *world, each int) *busyLog {
 	return &busyLog{world: w, each: each, done: make(chan struct{}), at: map[pulse.Position]uuid.UUID{}}
 }
 
-// readBeside starts readers, who read on until all have emitted and nothing is left.
+// readBeside starts readers, who read on until all have emitted and what there was then is read: other processes may never stop.
 func (b *busyLog) readBeside(t *testing.T, n int) {
 	for i := range n {
 		b.readers.Go(func() { b.read(t, rand.New(rand.NewPCG(uint64(i), 1))) })
@@ -88,10 +88,23 @@ func (b *busyLog) readBeside(t *testing.T, n int) {
 func (b *busyLog) read(t *testing.T, random *rand.Rand) {
 	ctx := context.WithoutCancel(t.Context())
 	var q pulse.Query
-	for over := false; ; {
+	end := pulse.Position(-1) // the head when all had emitted
+	for {
+		over := false
+		select {
+		case <-b.done:
+			over = true
+		default:
+		}
 		info, err := b.store.Info(ctx)
 		if err != nil {
 			t.Error(err)
+			return
+		}
+		if over && end < 0 {
+			end = info.Head
+		}
+		if over && q.After >= end {
 			return
 		}
 		q.Limit = 1 + random.IntN(50)
@@ -108,16 +121,12 @@ func (b *busyLog) read(t *testing.T, random *rand.Rand) {
 			t.Errorf("the head is %d, but after %d there is nothing to read", info.Head, q.After)
 			return
 		}
-		if over && page.Next == q.After {
-			return
-		}
 		q.After = page.Next
 		if len(page.Envelopes) > 0 {
 			continue
 		}
 		select {
 		case <-b.done:
-			over = true
 		case <-time.After(time.Millisecond): // it would read nothing thousands of times
 		}
 	}
