@@ -124,14 +124,9 @@ func (t *lazyTx) sendWith(ctx context.Context, sql string, args []any) (pgx.Batc
 	if err := t.usable(); err != nil {
 		return nil, err
 	}
-	batch := *t.batch()
-	n := batch.Len()
-	batch.Queue(sql, args...)
-	t.kept, t.bytes = pgx.Batch{}, 0
-	results := t.conn.SendBatch(ctx, &batch)
-	if t.own == nil {
-		t.own = results.Tx()
-	}
+	n := t.batch().Len()
+	t.keep(sql, args...)
+	results := t.send(ctx)
 	for range n {
 		if _, err := results.Exec(); err != nil {
 			_ = results.Close()
@@ -145,6 +140,17 @@ func (t *lazyTx) sendWith(ctx context.Context, sql string, args []any) (pgx.Batc
 	return results, nil
 }
 
+// send sends what is kept, BEGIN at least.
+func (t *lazyTx) send(ctx context.Context) pgx.BatchResults {
+	batch := *t.batch()
+	t.kept, t.bytes = pgx.Batch{}, 0
+	results := t.conn.SendBatch(ctx, &batch)
+	if t.own == nil {
+		t.own = results.Tx()
+	}
+	return results
+}
+
 // usable is an error once the transaction can only end, or has.
 func (t *lazyTx) usable() error {
 	if t.over {
@@ -153,7 +159,7 @@ func (t *lazyTx) usable() error {
 	return t.refused
 }
 
-// open sends what is kept, BEGIN at least.
+// open makes sure that the transaction has begun and nothing is kept.
 func (t *lazyTx) open(ctx context.Context) error {
 	if err := t.usable(); err != nil {
 		return err
@@ -161,12 +167,7 @@ func (t *lazyTx) open(ctx context.Context) error {
 	if t.own != nil && t.kept.Len() == 0 {
 		return nil
 	}
-	results := t.conn.SendBatch(ctx, t.batch())
-	if t.own == nil {
-		t.own = results.Tx()
-	}
-	t.kept, t.bytes = pgx.Batch{}, 0
-	if err := results.Close(); err != nil {
+	if err := t.send(ctx).Close(); err != nil {
 		return t.refuse(err)
 	}
 	return nil
@@ -202,11 +203,8 @@ func (t *lazyTx) Commit(ctx context.Context) error {
 		return t.own.Commit(ctx)
 	}
 	n := t.kept.Len()
-	t.kept.Queue("commit")
-	results := t.conn.SendBatch(ctx, &t.kept)
-	if t.own == nil {
-		t.own = results.Tx()
-	}
+	t.keep("commit")
+	results := t.send(ctx)
 	for range n {
 		if _, err := results.Exec(); err != nil {
 			_ = results.Close()
