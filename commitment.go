@@ -25,7 +25,7 @@ var ErrTampered = errors.New("tampered")
 //   - the part "link": Actor, Key, Correlation, Causation and Trace;
 //   - Origin and, again, ID, in the digest of each part.
 //
-// What is not in it is unproven by it: Source, Extensions, RecordedAt, IDGiven, TimeGiven and whatever a store keeps of its own, such as
+// What is not in it is unproven by it: Source, Extensions, RecordedAt, IDNew, TimeGiven and whatever a store keeps of its own, such as
 // row and transaction ids. Position is not in it either; the ledger proves it, as the place of the commitment in the tree. The
 // bytes are fixed by docs/decisions/0001-commitment-encoding.md and testdata/commitment_vectors.json.
 //

@@ -187,7 +187,7 @@ func (b *Bus) prepare(r *Record, ev Event, o *emitOptions) error {
 		Correlation: o.correlation, Causation: o.causation, Key: e.key, Trace: o.trace, Extensions: o.extensions, Data: e.data,
 	}
 	r.Origin = b.origin
-	r.IDGiven = o.idGiven
+	r.IDNew = !o.idGiven
 	r.TimeGiven = !o.at.IsZero()
 	if !r.TimeGiven {
 		r.OccurredAt = time.Now()

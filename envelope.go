@@ -42,8 +42,8 @@ type Record struct {
 	Digests  []byte   // 32 bytes for each part, in part order
 	Format   int      // version of the commitment's format, see CommitFormat
 
-	// IDGiven reports that the caller chose ID, so that it may be stored already.
-	IDGiven bool
+	// IDNew reports that ID was made for this record, so that it cannot be stored already.
+	IDNew bool
 	// TimeGiven reports that the caller chose OccurredAt, so that Repeats compares it.
 	TimeGiven bool
 }

@@ -97,8 +97,8 @@ type Transactor interface {
 
 // Tx is a transaction of a store. It is used by one goroutine.
 type Tx interface {
-	// Append is Store.Append as part of the transaction. Of records whose ids nobody gave (IDGiven) the ids are new; a store may find out only
-	// at the commit that one of these cannot be stored.
+	// Append is Store.Append as part of the transaction. Of records whose ids are new (IDNew) a store may find out only at the commit
+	// that one cannot be stored.
 	Append(ctx context.Context, recs []Record) error
 
 	// Mark enters deliveries into the inbox of the lease's subscription and generation. It returns those that were

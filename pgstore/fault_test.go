@@ -240,6 +240,7 @@ func TestLostCommits(t *testing.T) {
 	origin, rec, id := originOf(t, s), pulse.Record{}, uuid.Nil
 	transact := func(lose bool) error {
 		rec = lessons(origin, 1)[0]
+		rec.IDNew = true // so it goes with COMMIT
 		return s.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
 			defer p.armed.Store(lose)
 			return tx.Append(ctx, []pulse.Record{rec})
@@ -283,9 +284,7 @@ func TestBrokenBeforeCommit(t *testing.T) {
 		}
 		own := tx.Unwrap().(pgx.Tx)
 		run(t, pool, "SELECT pg_terminate_backend($1)", number(t, own, "SELECT pg_backend_pid()::int8"))
-		recs := lessons(origin, 1)
-		recs[0].IDGiven = true // which is compared at once
-		wantError(t, tx.Append(ctx, recs), pulse.ErrStore)
+		wantError(t, tx.Append(ctx, lessons(origin, 1)), pulse.ErrStore)
 		return nil // careless
 	})
 	wantError(t, err, pulse.ErrStore)

@@ -82,12 +82,12 @@ func (t *lazyTx) append(ctx context.Context, recs []pulse.Record) error {
 	if err := sameOrigin(recs); err != nil {
 		return err
 	}
-	bytes, given := 0, false
+	bytes, compared := 0, false
 	for i := range recs {
 		bytes += recs[i].Size()
-		given = given || recs[i].IDGiven
+		compared = compared || !recs[i].IDNew
 	}
-	if given || t.direct || t.over || len(recs) > mostKept || bytes > mostKeptBytes {
+	if compared || t.direct || t.over || len(recs) > mostKept || bytes > mostKeptBytes {
 		return t.appendNow(ctx, recs)
 	}
 	if t.refused != nil || t.kept.Len() > mostKept || t.bytes+bytes > mostKeptBytes {

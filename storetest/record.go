@@ -50,11 +50,8 @@ func data(json string) func(*pulse.Record) {
 
 // identified is an edit that sets the id.
 func identified(id uuid.UUID) func(*pulse.Record) {
-	return func(r *pulse.Record) { r.ID, r.IDGiven = id, true }
+	return func(r *pulse.Record) { r.ID = id }
 }
-
-// given is an edit for events that are appended several times: as far as the store knows, the caller chose the id.
-func given(r *pulse.Record) { r.IDGiven = true }
 
 // at is an edit that gives the time at which the event happened.
 func at(t time.Time) func(*pulse.Record) {

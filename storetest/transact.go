@@ -171,7 +171,7 @@ func transactRefuses(h *harness) {
 }
 
 func transactRepeats(h *harness) {
-	rec := h.record(given)
+	rec := h.record()
 	h.ok(h.transact(h.ctx, func(ctx context.Context, tx pulse.Tx) error {
 		if err := tx.Append(ctx, []pulse.Record{rec}); err != nil {
 			return err
@@ -194,7 +194,7 @@ func transactRepeats(h *harness) {
 }
 
 func transactRepeatsStored(h *harness) {
-	recs := h.records(3, given)
+	recs := h.records(3)
 	h.append(recs[0], recs[1])
 	h.ok(h.transact(h.ctx, func(ctx context.Context, tx pulse.Tx) error { return tx.Append(ctx, recs) }))
 	h.holds(recs...)
@@ -281,7 +281,6 @@ func transactProperty(h *harness) {
 		for _, unit := range units {
 			for _, rec := range unit {
 				exists[rec.ID] = exists[rec.ID] || committed
-				given(&rec)
 				known = append(known, rec)
 			}
 		}
@@ -333,7 +332,7 @@ func runEnding(h *harness, end ending, units [][]pulse.Record) (committed bool) 
 
 func transactConcurrent(h *harness) {
 	h.transactor()
-	shared := h.records(10, given)
+	shared := h.records(10)
 	var writers sync.WaitGroup
 	for range 3 {
 		writers.Go(func() {
