@@ -98,7 +98,7 @@ type Transactor interface {
 // Tx is a transaction of a store. It is used by one goroutine.
 type Tx interface {
 	// Append is Store.Append as part of the transaction. Of records whose ids are new (IDNew) a store may find out only at the commit
-	// that one cannot be stored.
+	// that one cannot be stored; they stay as they are until then.
 	Append(ctx context.Context, recs []Record) error
 
 	// Mark enters deliveries into the inbox of the lease's subscription and generation. It returns those that were

@@ -67,24 +67,31 @@ func (c countedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// BEGIN and events travel with statements and COMMIT, where these have parameters, as nearly all have.
-func TestDoCostsFewRoundTrips(t *testing.T) {
-	dsn := newDatabase(t)
-	bus := openBus(t, openStore(t, dsn))
+// countedPool is a pool of one connection whose writes are counted.
+func countedPool(t *testing.T, dsn string) (*pgxpool.Pool, *writes) {
+	t.Helper()
 	config, err := pgxpool.ParseConfig(dsn + " pool_max_conns=1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var sent writes
+	sent := &writes{}
 	config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
-		return countedConn{conn, &sent}, err
+		return countedConn{conn, sent}, err
 	}
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer pool.Close()
+	t.Cleanup(pool.Close)
+	return pool, sent
+}
+
+// BEGIN and events travel with statements and COMMIT, where these have parameters, as nearly all have.
+func TestDoCostsFewRoundTrips(t *testing.T) {
+	dsn := newDatabase(t)
+	bus := openBus(t, openStore(t, dsn))
+	pool, sent := countedPool(t, dsn)
 	ctx := t.Context()
 	emit := func(_ pgx.Tx, e pulse.Emitter) error { _, err := e.Emit(ctx, lesson()); return err }
 	exec := func(tx pgx.Tx, _ pulse.Emitter) error { _, err := tx.Exec(ctx, "SELECT $1::int", 1); return err }

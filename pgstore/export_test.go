@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Explainer carries out statements of a store on a connection of its own, whose plans get as old as it is, and tells the plans.
@@ -64,4 +65,10 @@ func (x *Explainer) Close(ctx context.Context) error { return x.conn.Close(ctx) 
 func FenceSQL(s *Store) string { return s.sql.fence }
 
 // NamesStatements reports whether the store sends named statements.
-func NamesStatements(s *Store) bool { return s.named.Load() }
+func NamesStatements(ctx context.Context, s *Store) (names bool, err error) {
+	err = s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		names = s.names(conn.Conn())
+		return nil
+	})
+	return names, err
+}

@@ -167,3 +167,33 @@ func TestTxAtAnyIsolation(t *testing.T) {
 		}
 	}
 }
+
+// A handler's transaction brings BEGIN with the delivery, and what is emitted and the check of the lease go with COMMIT.
+func TestTransactCostsFewRoundTrips(t *testing.T) {
+	pool, sent := countedPool(t, newDatabase(t))
+	s := openOn(t, pool)
+	lease, origin := subscribed(t, s, time.Hour), originOf(t, s)
+	handle := func(p pulse.Position) int64 {
+		before := sent.Load()
+		err := s.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
+			if _, err := tx.Mark(ctx, lease, []pulse.Position{p}); err != nil {
+				return err
+			}
+			var n int
+			if err := tx.Unwrap().(pgx.Tx).QueryRow(ctx, "SELECT $1::int", 1).Scan(&n); err != nil {
+				return err
+			}
+			recs := lessons(origin, 1)
+			recs[0].IDNew = true
+			return tx.Append(ctx, recs)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sent.Load() - before
+	}
+	handle(1) // the connection gets to know the statements
+	if n := handle(2); n != 3 {
+		t.Errorf("sent by %d writes, want 3", n)
+	}
+}

@@ -23,14 +23,17 @@ type call struct {
 
 // roundTrip carries out calls as one transaction, in one round trip, and lets read read the answers. It may do all of it twice.
 func (s *Store) roundTrip(ctx context.Context, conn *pgx.Conn, calls []call, read func(answers *pgconn.MultiResultReader) error) error {
-	named := s.named.Load() && prepares(conn)
+	named := s.names(conn)
 	err := send(ctx, conn, named, calls, read)
 	if named && hasCode(err, unknownStatement, statementExists, planChanged) {
-		s.named.Store(false)
+		s.nameless.Store(true)
 		err = send(ctx, conn, false, calls, read)
 	}
 	return err
 }
+
+// names reports whether statements are sent with names on conn.
+func (s *Store) names(conn *pgx.Conn) bool { return prepares(conn) && !s.nameless.Load() }
 
 func send(ctx context.Context, conn *pgx.Conn, named bool, calls []call, read func(answers *pgconn.MultiResultReader) error) error {
 	batch := &pgconn.Batch{}
@@ -86,14 +89,4 @@ func leadsToServer(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	var process uint32
 	err := conn.QueryRow(ctx, "SELECT pg_backend_pid()", pgx.QueryExecModeExec).Scan(&process)
 	return process == conn.PgConn().PID(), err
-}
-
-// mayName reports whether statements may be named on connections of pool.
-func mayName(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer conn.Release()
-	return prepares(conn.Conn()), nil
 }

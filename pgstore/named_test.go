@@ -41,11 +41,20 @@ func TestWhereStatementsAreNamed(t *testing.T) {
 			s := c.open()
 			appendTo(t, s, lessons(originOf(t, s), 1)...)
 			info(t, s)
-			if got := pgstore.NamesStatements(s); got != c.want {
+			if got := namesStatements(t, s); got != c.want {
 				t.Errorf("statements are named: %t, want %t", got, c.want)
 			}
 		})
 	}
+}
+
+func namesStatements(t *testing.T, s *pgstore.Store) bool {
+	t.Helper()
+	names, err := pgstore.NamesStatements(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
 
 // A pooler comes between a store and its server: new connections are found to lead to it, and nothing fails but what was under way.
@@ -90,6 +99,26 @@ func TestAPoolerAppears(t *testing.T) {
 		if err := work(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Where a statement is gone that was prepared, as behind a pooler that the store does not see, the error says what to do.
+func TestAPoolerUnseen(t *testing.T) {
+	s := openStore(t, newDatabase(t))
+	recs := lessons(originOf(t, s), 2)
+	recs[0].IDNew, recs[1].IDNew = true, true
+	err := s.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
+		if err := tx.Append(ctx, recs[:1]); err != nil {
+			return err
+		}
+		if _, err := tx.Unwrap().(pgx.Tx).Exec(ctx, "DEALLOCATE ALL"); err != nil {
+			return err
+		}
+		return tx.Append(ctx, recs[1:])
+	})
+	wantError(t, err, pulse.ErrStore, "default_query_exec_mode=exec")
+	if head := info(t, s).Head; head != 0 {
+		t.Errorf("%d events are stored", head)
 	}
 }
 
@@ -201,7 +230,7 @@ func TestNamedStatementsThatAreNotWhatTheyWere(t *testing.T) {
 			if err != nil || head != 5 || len(page.Envelopes) != 5 {
 				t.Errorf("the head is %d and %d events are read, want 5 and 5; %v", head, len(page.Envelopes), err)
 			}
-			if pgstore.NamesStatements(s) {
+			if namesStatements(t, s) {
 				t.Error("statements are named still")
 			}
 		})

@@ -41,15 +41,15 @@ const (
 
 // Store is a log in PostgreSQL. Its methods may be called concurrently.
 type Store struct {
-	pool    *pgxpool.Pool
-	ownPool bool
-	schema  Schema
-	origin  string
-	limit   int
-	sql     statements
-	named   atomic.Bool   // statements are, see roundTrip
-	buffers sync.Pool     // of *unit
-	room    chan struct{} // holds a token for each open Transact: some connections always stay for others
+	pool     *pgxpool.Pool
+	ownPool  bool
+	schema   Schema
+	origin   string
+	limit    int
+	sql      statements
+	nameless atomic.Bool   // a name turned out wrong, see roundTrip
+	buffers  sync.Pool     // of *unit
+	room     chan struct{} // holds a token for each open Transact: some connections always stay for others
 
 	sequencer sequencer
 	appended  appended
@@ -133,11 +133,6 @@ func open(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error
 	if err := s.prepare(ctx, opts); err != nil {
 		return nil, fail("open", err)
 	}
-	named, err := mayName(ctx, pool)
-	if err != nil {
-		return nil, fail("open", err)
-	}
-	s.named.Store(named)
 	return s, nil
 }
 
