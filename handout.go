@@ -139,15 +139,18 @@ func (s *session) next() (chan<- []*item, []*item) {
 }
 
 // rests reports whether a relay lets its next batch of n grow: a large one costs its destination little more than a small one. It rests as long as
-// the last one took, so that events that come one by one wait for nothing, and those of a stream share what a batch costs; while it is
-// behind, longer.
+// the last one took if that was of many, so that those of a busy stream share what a batch costs, and fewer wait for nothing; while it is behind,
+// longer.
 func (s *session) rests(n int) bool {
 	if s.sub.publisher == nil || n >= s.sub.maxBatch()/2 || s.wanted() == nil {
 		return false
 	}
-	rest := min(s.rest.took, mostRest)
-	if s.bus.head.now()-s.reached >= pageLimit {
+	var rest time.Duration
+	switch {
+	case s.bus.head.now()-s.reached >= pageLimit:
 		rest = mostRest
+	case s.rest.size >= restFrom:
+		rest = min(s.rest.took, mostRest)
 	}
 	s.rest.until = s.rest.from.Add(rest)
 	s.rest.waits = time.Now().Before(s.rest.until)
@@ -174,7 +177,7 @@ func (s *session) nextCareful() (chan<- []*item, []*item) {
 
 // handedOut notes what a worker has taken.
 func (s *session) handedOut(items []*item) {
-	s.rest.handed = time.Now()
+	s.rest.size, s.rest.handed = len(items), time.Now()
 	s.ready = s.ready[len(items):]
 	s.busy++
 	for _, it := range items {

@@ -16,7 +16,8 @@ const (
 	hungGrace = 100 * time.Millisecond // what a handler gets to return after its timeout
 	turnWait  = 20 * time.Millisecond  // between two looks at whether it is a suspect's turn
 
-	mostRest = 10 * time.Millisecond // of a relay between two batches
+	restFrom = 64                    // events of its last batch from which a relay rests
+	mostRest = 10 * time.Millisecond // between two batches
 )
 
 // session is one active instance of a subscription: it reads the log, hands deliveries to its workers and keeps the
@@ -75,7 +76,8 @@ type session struct {
 
 // rest is what a relay makes between two batches, for the next one to grow.
 type rest struct {
-	handed time.Time     // when the last one was handed out
+	size   int           // of the last one
+	handed time.Time     // when it was handed out
 	from   time.Time     // when it came back, or the session began
 	took   time.Duration // what lay between
 	until  time.Time

@@ -150,39 +150,46 @@ type largeBatches struct{ Publisher }
 
 func (largeBatches) Capabilities() Capabilities { return Capabilities{MaxBatch: 1000} }
 
-// TestARelayRests: a relay lets its next batch grow for as long as the last one took, within bounds, unless it is large already, and then wakes. While
-// something else is in the way it waits for that, and does not look again and again.
+// TestARelayRests: after a batch of many a relay lets the next one grow for as long as that took, within bounds, unless it is large already, and then
+// wakes. While something else is in the way it waits for that, and does not look again and again.
 func TestARelayRests(t *testing.T) {
 	for _, c := range []struct {
 		name         string
-		took, passed time.Duration // the last batch, and since
+		size         int           // of the last batch
+		took, passed time.Duration // it, and since
 		ready        int
 		behind       Position
 		want         time.Duration // that it waits
 	}{
-		{"a short one", 3 * time.Millisecond, 0, 1, 0, 3 * time.Millisecond},
-		{"a long one", time.Second, 0, 1, 0, mostRest},
-		{"that has passed", 3 * time.Millisecond, 3 * time.Millisecond, 1, 0, 0},
-		{"in part", 3 * time.Millisecond, time.Millisecond, 1, 0, 2 * time.Millisecond},
-		{"almost large", 3 * time.Millisecond, 0, 499, 0, 3 * time.Millisecond},
-		{"large", 3 * time.Millisecond, 0, 500, 0, 0},
-		{"not quite behind", 3 * time.Millisecond, 0, 1, pageLimit - 1, 3 * time.Millisecond},
-		{"behind", 3 * time.Millisecond, 0, 1, pageLimit, mostRest},
-		{"behind, large", 3 * time.Millisecond, 0, 500, pageLimit, 0},
+		{"a short one", restFrom, 3 * time.Millisecond, 0, 1, 0, 3 * time.Millisecond},
+		{"a long one", restFrom, time.Second, 0, 1, 0, mostRest},
+		{"that has passed", restFrom, 3 * time.Millisecond, 3 * time.Millisecond, 1, 0, 0},
+		{"in part", restFrom, 3 * time.Millisecond, time.Millisecond, 1, 0, 2 * time.Millisecond},
+		{"almost large", restFrom, 3 * time.Millisecond, 0, 499, 0, 3 * time.Millisecond},
+		{"large", restFrom, 3 * time.Millisecond, 0, 500, 0, 0},
+		{"not quite behind", restFrom, 3 * time.Millisecond, 0, 1, pageLimit - 1, 3 * time.Millisecond},
+		{"behind", restFrom, 3 * time.Millisecond, 0, 1, pageLimit, mostRest},
+		{"behind, large", restFrom, 3 * time.Millisecond, 0, 500, pageLimit, 0},
+		{"of few", restFrom - 1, 3 * time.Millisecond, 0, 1, 0, 0},
+		{"of few, behind", 1, 3 * time.Millisecond, 0, 1, pageLimit, mostRest},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				sub := &subscription{publisher: largeBatches{}, ordered: true, concurrency: 1}
 				s := newSession(&runner{bus: &Bus{}, sub: sub}, Lease{}, Cursor{})
-				s.ready = []*item{{env: Envelope{Position: 1}}}
-				if _, batch := s.next(); len(batch) != 1 {
+				for range c.size {
+					s.ready = append(s.ready, &item{})
+				}
+				if _, batch := s.next(); len(batch) != c.size {
 					t.Fatal("the first batch waits")
 				}
 				s.handedOut(s.ready)
 				time.Sleep(c.took)
+				var published []result
 				for it := range s.running {
-					s.settleAll([]result{{item: it, again: true}})
+					published = append(published, result{item: it})
 				}
+				s.settleAll(published)
 				for len(s.ready) < c.ready {
 					s.ready = append(s.ready, &item{})
 				}

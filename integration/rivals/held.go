@@ -19,7 +19,7 @@ func measureOpen(ctx context.Context, b *bench) error {
 		first := t.emitted.Load()
 		part := *b
 		part.time = b.held
-		err = part.atRate(ctx, func(ctx context.Context) error { return c.emit(ctx, t.next(1)) })
+		err = part.atRate(ctx, usualRate, func(ctx context.Context) error { return c.emit(ctx, t.next(1)) })
 		if err == nil {
 			err = t.await(ctx, drainWait)
 		}
@@ -84,7 +84,7 @@ func (b *bench) load(ctx context.Context, c contestant, t *tally) (cpu, p50 floa
 	part := *b
 	part.time = snapshotTimes * b.held / partsWhile
 	f, err := part.metered(pulseEntry, shape{unit: unitOfLoad}, func() (int64, error) {
-		if err := part.atRate(ctx, func(ctx context.Context) error { return c.emit(ctx, t.next(unitOfLoad)) }); err != nil {
+		if err := part.atRate(ctx, usualRate, func(ctx context.Context) error { return c.emit(ctx, t.next(unitOfLoad)) }); err != nil {
 			return 0, err
 		}
 		return t.emitted.Load() - first, t.await(ctx, drainWait)

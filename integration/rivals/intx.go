@@ -57,8 +57,11 @@ func (w withoutEvent) transact(ctx context.Context, _ []lesson, work work) error
 	return w.contestant.transact(ctx, nil, work)
 }
 
-// txRate is how many transactions come in a second, whether those before are over or not.
-const txRate = 200
+// How many emits or transactions come in a second, whether those before are over or not.
+const (
+	usualRate = 200
+	busyRate  = 1000
+)
 
 // Transactions that come at a rate, every other one with the event.
 func openTx(ctx context.Context, b *bench) error {
@@ -68,7 +71,7 @@ func openTx(ctx context.Context, b *bench) error {
 		var mu sync.Mutex
 		var took [2][]float64
 		i := 0
-		err := b.atRate(ctx, func(ctx context.Context) error {
+		err := b.atRate(ctx, usualRate, func(ctx context.Context) error {
 			mu.Lock()
 			i++
 			which := i % 2
@@ -102,13 +105,13 @@ func openTx(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// atRate starts do txRate times a second, at times that follow no beat, and waits for all.
-func (b *bench) atRate(ctx context.Context, do func(context.Context) error) error {
+// atRate starts do so many times a second, at times that follow no beat, and waits for all.
+func (b *bench) atRate(ctx context.Context, rate int, do func(context.Context) error) error {
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	var failed error
 	end := time.Now().Add(b.time)
-	for due := time.Now(); due.Before(end); due = due.Add(time.Duration(rand.Int64N(int64(2 * time.Second / txRate)))) {
+	for due := time.Now(); due.Before(end); due = due.Add(time.Duration(rand.Int64N(2 * int64(time.Second) / int64(rate)))) {
 		if wait := time.Until(due); wait > 0 && !pauseAfter(ctx, wait) {
 			break
 		}
@@ -127,14 +130,14 @@ func (b *bench) atRate(ctx context.Context, do func(context.Context) error) erro
 	return failed
 }
 
-// waits emits at a rate, and returns the times from emit to handler.
-func (b *bench) waits(ctx context.Context, c contestant, t *tally, s shape) (waits []float64, err error) {
+// waits emits so many times a second, and returns the times from emit to handler.
+func (b *bench) waits(ctx context.Context, rate int, c contestant, t *tally, s shape) (waits []float64, err error) {
 	err = during(ctx, c.run, func(ctx context.Context) error {
 		if err := b.warm(ctx, c, t); err != nil {
 			return err
 		}
 		first := t.emitted.Load()
-		if err := b.atRate(ctx, func(ctx context.Context) error { return s.emit(ctx, c, t.next(1)) }); err != nil {
+		if err := b.atRate(ctx, rate, func(ctx context.Context) error { return s.emit(ctx, c, t.next(1)) }); err != nil {
 			return err
 		}
 		if err := t.await(ctx, drainWait); err != nil {
@@ -148,17 +151,19 @@ func (b *bench) waits(ctx context.Context, c contestant, t *tally, s shape) (wai
 
 // measureLatency measures the time from emit to handler at a rate.
 func measureLatency(ctx context.Context, b *bench) error {
-	const emit, tx = "200/s by Emit", "200/s in a transaction"
+	const emit, tx, busy = "200/s by Emit", "200/s in a transaction", "1,000/s by Emit"
 	for _, way := range []struct {
 		what    string
+		rate    int
 		s       shape
 		entries []entry
 	}{
-		{emit, shape{unit: 1}, []entry{pulseEntry, pulseLog, sketchEntry, watermillBest, riverBest, naiveEntry}},
-		{tx, shape{unit: 1, inTx: true}, []entry{pulseEntry, pulseLog, pulseElsewhere, sketchEntry, watermillBest, riverBest, naiveEntry}},
+		{emit, usualRate, shape{unit: 1}, []entry{pulseEntry, pulseLog, sketchEntry, watermillBest, riverBest, naiveEntry}},
+		{tx, usualRate, shape{unit: 1, inTx: true}, []entry{pulseEntry, pulseLog, pulseElsewhere, sketchEntry, watermillBest, riverBest, naiveEntry}},
+		{busy, busyRate, shape{unit: 1}, []entry{pulseEntry, pulseLog, sketchEntry, watermillBest, riverBest}},
 	} {
 		err := b.byTurns(ctx, way.entries, func(e entry, c contestant, t *tally) error {
-			waits, err := b.waits(ctx, c, t, way.s)
+			waits, err := b.waits(ctx, way.rate, c, t, way.s)
 			if err != nil {
 				return err
 			}

@@ -155,7 +155,7 @@ func measureLarge(ctx context.Context, b *bench) error {
 		if err != nil {
 			return err
 		}
-		waits, err := b.waits(ctx, c, t, shape{unit: 1})
+		waits, err := b.waits(ctx, usualRate, c, t, shape{unit: 1})
 		if err != nil {
 			return err
 		}
