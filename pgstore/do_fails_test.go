@@ -24,8 +24,13 @@ func TestDoRefuses(t *testing.T) {
 		"Exec":                      func(tx pgx.Tx) error { _, err := tx.Exec(ctx, "SELECT 1"); return err },
 		"Exec with a parameter":     func(tx pgx.Tx) error { _, err := tx.Exec(ctx, "SELECT $1::int", 1); return err },
 		"QueryRow with a parameter": func(tx pgx.Tx) error { var n int; return tx.QueryRow(ctx, "SELECT $1::int", 1).Scan(&n) },
-		"Query":                     func(tx pgx.Tx) error { rows, _ := tx.Query(ctx, "SELECT 1"); rows.Close(); return rows.Err() },
-		"QueryRow":                  func(tx pgx.Tx) error { var n int; return tx.QueryRow(ctx, "SELECT 1").Scan(&n) },
+		"Query with a parameter": func(tx pgx.Tx) error {
+			rows, _ := tx.Query(ctx, "SELECT $1::int", 1)
+			rows.Close()
+			return rows.Err()
+		},
+		"Query":    func(tx pgx.Tx) error { rows, _ := tx.Query(ctx, "SELECT 1"); rows.Close(); return rows.Err() },
+		"QueryRow": func(tx pgx.Tx) error { var n int; return tx.QueryRow(ctx, "SELECT 1").Scan(&n) },
 		"SendBatch": func(tx pgx.Tx) error {
 			batch := &pgx.Batch{}
 			batch.Queue("SELECT 1")
@@ -87,11 +92,19 @@ func TestDoOfStatementsThatFail(t *testing.T) {
 	run(t, pool, "CREATE TABLE lessons (title text NOT NULL)")
 	ctx := t.Context()
 	var row int
+	rows := func(tx pgx.Tx, sql string, args ...any) error {
+		rows, _ := tx.Query(ctx, sql, args...)
+		_, err := pgx.CollectRows(rows, pgx.RowTo[int])
+		return err
+	}
 	for name, statement := range map[string]func(tx pgx.Tx) error{
 		"unknown table":           func(tx pgx.Tx) error { _, err := tx.Exec(ctx, "SELECT $1::int FROM nowhere", 1); return err },
 		"unknown table for a row": func(tx pgx.Tx) error { return tx.QueryRow(ctx, "SELECT $1::int FROM nowhere", 1).Scan(&row) },
 		"division":                func(tx pgx.Tx) error { _, err := tx.Exec(ctx, "SELECT 1/$1::int", 0); return err },
 		"division for a row":      func(tx pgx.Tx) error { return tx.QueryRow(ctx, "SELECT 1/$1::int", 0).Scan(&row) },
+		"unknown table for rows":  func(tx pgx.Tx) error { return rows(tx, "SELECT $1::int FROM nowhere", 1) },
+		"division for rows":       func(tx pgx.Tx) error { return rows(tx, "SELECT 1/$1::int", 0) },
+		"division for later rows": func(tx pgx.Tx) error { return rows(tx, "SELECT 1/(2 - n) FROM generate_series(1, $1::int) n", 3) },
 		"no parameter of that kind": func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, "INSERT INTO lessons VALUES ($1)", struct{}{})
 			return err

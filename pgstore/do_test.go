@@ -104,6 +104,14 @@ func TestDoCostsFewRoundTrips(t *testing.T) {
 		}
 		return err
 	}
+	list := func(tx pgx.Tx, _ pulse.Emitter) error {
+		rows, _ := tx.Query(ctx, "SELECT generate_series(1, $1::int)", 3)
+		all, err := pgx.CollectRows(rows, pgx.RowTo[int])
+		if err == nil && len(all) != 3 {
+			err = fmt.Errorf("there are %d rows, want 3", len(all))
+		}
+		return err
+	}
 	type steps []func(pgx.Tx, pulse.Emitter) error
 	for _, c := range []struct {
 		what  string
@@ -117,6 +125,8 @@ func TestDoCostsFewRoundTrips(t *testing.T) {
 		{"a statement and an event", steps{exec, emit}, 2},
 		{"an event and a statement", steps{emit, exec}, 2},
 		{"a row and an event", steps{get, emit}, 2},
+		{"rows and an event", steps{list, emit}, 2},
+		{"an event, rows and a statement", steps{emit, list, exec}, 3},
 		{"a row, a statement and two events", steps{get, exec, emit, emit}, 3},
 		{"events between statements", steps{emit, get, emit, exec, emit}, 3},
 		{"a statement without parameters", steps{bare, emit}, 3},
@@ -256,6 +266,31 @@ func TestDoKeepsTheOrder(t *testing.T) {
 				err = fmt.Errorf("it saw %d events", n)
 			}
 			return err
+		},
+		"Query with a parameter": func(ctx context.Context, tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, "SELECT count(*) FROM pulse.events WHERE xid = pg_current_xact_id() AND $1", true)
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			n := 0
+			for rows.Next() {
+				if err := rows.Scan(&n); err != nil {
+					return err
+				}
+			}
+			if rows.Err() == nil && n != 1 {
+				err = fmt.Errorf("it saw %d events", n)
+			}
+			return errors.Join(err, rows.Err())
+		},
+		"Query that is left early": func(ctx context.Context, tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, "SELECT generate_series(1, $1::int)", 1000)
+			if err != nil || !rows.Next() {
+				return errors.Join(err, errors.New("no rows"))
+			}
+			rows.Close()
+			return rows.Err()
 		},
 		"QueryRow with options": func(ctx context.Context, tx pgx.Tx) error {
 			var n int
