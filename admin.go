@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -76,58 +77,82 @@ func (b *Bus) Deliveries(ctx context.Context, q DeliveryQuery) ([]DeliveryState,
 	return ports.deliveries.List(ctx, q)
 }
 
-// DroppedName is the name of the audit event that Settle leaves for each subscription whose dead letters were dropped.
+// DroppedName is the name of the audit events that Settle leaves of dead letters that were dropped, for each subscription one or more.
 const DroppedName = "pulse.dead-letters.dropped"
 
-// Settle decides about the dead letters q selects and returns how many there were. Dropping leaves an audit
-// event, emitted first.
-func (b *Bus) Settle(ctx context.Context, q DeliveryQuery, s Settlement) (int, error) {
+// auditedSize is what an audit event says of one dead letter at most, bytes.
+const auditedSize = 1 << 10
+
+// Settle decides about the dead letters q selects and returns how many there were. Dropping leaves audit events, each emitted before what it
+// names is dropped; when one cannot be, those dropped before are counted.
+func (b *Bus) Settle(ctx context.Context, q DeliveryQuery, s Settlement) (n int, err error) {
 	ports, err := portsOf(b.store)
 	if err != nil {
 		return 0, err
 	}
 	switch s {
 	case SettleRetry, SettleSkip:
+		n, err = ports.deliveries.Settle(ctx, q, s)
 	case SettleDrop:
-		if err := b.auditDrop(ctx, ports, q); err != nil {
-			return 0, fmt.Errorf("settle: nothing was dropped: %w", err)
-		}
+		n, err = b.drop(ctx, ports, q)
 	default:
-		return 0, fmt.Errorf("settle: %w: %q is none of retry, skip, drop", ErrInvalid, s)
+		err = fmt.Errorf("%w: %q is none of retry, skip, drop", ErrInvalid, s)
 	}
-	n, err := ports.deliveries.Settle(ctx, q, s)
+	if n > 0 {
+		b.pokeRunner(q.Subscription)
+	}
 	if err != nil {
 		return n, fmt.Errorf("settle: %w", err)
 	}
-	b.pokeRunner(q.Subscription)
 	return n, nil
 }
 
-// auditDrop emits one event for each subscription, with the dead letters about to be dropped.
-func (b *Bus) auditDrop(ctx context.Context, ports storePorts, q DeliveryQuery) error {
+// drop drops the dead letters q selects, and no others: some may come to be while it does.
+func (b *Bus) drop(ctx context.Context, ports storePorts, q DeliveryQuery) (n int, err error) {
 	q.Statuses = []DeliveryStatus{StatusDead}
 	rows, err := ports.deliveries.List(ctx, q)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	slices.SortStableFunc(rows, func(x, y DeliveryState) int { return strings.Compare(x.Subscription, y.Subscription) })
+	for len(rows) > 0 {
+		part := rows[:1]
+		for len(part) < len(rows) && len(part) < b.limit/auditedSize && rows[len(part)].Subscription == part[0].Subscription {
+			part = rows[:len(part)+1]
+		}
+		rows = rows[len(part):]
+		positions, err := b.auditDrop(ctx, part)
+		if err != nil {
+			return n, fmt.Errorf("%d were dropped, the others not: %w", n, err)
+		}
+		dropped, err := ports.deliveries.Settle(ctx, DeliveryQuery{Subscription: part[0].Subscription, Positions: positions}, SettleDrop)
+		n += dropped
+		if err != nil {
+			return n, fmt.Errorf("%d were dropped, the others not: %w", n, err)
+		}
+	}
+	return n, nil
+}
+
+// auditDrop emits an event with dead letters of one subscription, which are about to be dropped, and returns their positions.
+func (b *Bus) auditDrop(ctx context.Context, rows []DeliveryState) (positions []Position, err error) {
 	type dropped struct {
 		Position Position  `json:"position"`
 		Name     string    `json:"name"`
 		Attempts int       `json:"attempts"`
 		FailedAt time.Time `json:"failed_at"`
 	}
-	bySubscription := map[string][]dropped{}
-	for _, r := range rows {
-		bySubscription[r.Subscription] = append(bySubscription[r.Subscription], dropped{r.Position, r.Name, r.Attempt, r.FailedAt.UTC()})
+	letters := make([]dropped, len(rows))
+	for i := range rows {
+		r := &rows[i]
+		positions = append(positions, r.Position)
+		letters[i] = dropped{r.Position, r.Name, r.Attempt, r.FailedAt.UTC()}
 	}
-	for name, list := range bySubscription {
-		data, err := json.Marshal(map[string]any{"subscription": name, "dead_letters": list})
-		if err != nil {
-			return err
-		}
-		if _, err := b.Emit(ctx, Raw{Name: DroppedName, Key: name, Data: data}); err != nil {
-			return err
-		}
+	subscription := rows[0].Subscription
+	data, err := json.Marshal(map[string]any{"subscription": subscription, "dead_letters": letters})
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	_, err = b.Emit(ctx, Raw{Name: DroppedName, Key: subscription, Data: data})
+	return positions, err
 }

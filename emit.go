@@ -106,9 +106,14 @@ func (b *Bus) emit(ctx context.Context, to Appender, evs []Event, opts []EmitOpt
 	ids := make([]uuid.UUID, len(evs))
 	var o emitOptions
 	for _, opt := range opts {
+		if opt == nil {
+			return ids, fmt.Errorf("emit: %w: an option is nil", ErrInvalid)
+		}
 		opt(&o)
 	}
 	switch {
+	case to == nil:
+		return ids, fmt.Errorf("emit: %w: the transaction is nil: give Bus.In what an adapter makes of a transaction", ErrInvalid)
 	case o.idGiven && o.id == uuid.Nil:
 		return ids, fmt.Errorf("emit: %w: the id given is the nil UUID: give a real one, or none to get one", ErrInvalid)
 	case o.idGiven && len(evs) > 1:

@@ -159,8 +159,8 @@ func (s shape) keyOf(v reflect.Value) (string, error) {
 		return "", nil
 	}
 	f, err := v.FieldByIndexErr(s.key)
-	if err != nil || f.Kind() == reflect.Pointer && f.IsNil() {
-		return "", nil // the key lies behind a nil pointer: no key
+	if err != nil || (f.Kind() == reflect.Pointer || f.Kind() == reflect.Interface) && f.IsNil() {
+		return "", nil // nothing is there: no key
 	}
 	if m, ok := f.Interface().(encoding.TextMarshaler); ok {
 		text, err := m.MarshalText()

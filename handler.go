@@ -29,8 +29,8 @@ type Handler func(ctx context.Context, d *Delivery) error
 // Middleware wraps a handler, for what every handler of a subscription should do.
 type Middleware func(Handler) Handler
 
-// BatchHandler handles several deliveries at once; they are its own until it returns. One error
-// fails them all: the batch is then split until only the culprits fail.
+// BatchHandler handles several deliveries at once. The slice is its own, what it points to, Data for example, not to be changed. One error
+// fails them all: the batch is then split until only the culprits fail, but for RetryAfter, Unavailable and a batch that is interrupted.
 type BatchHandler func(ctx context.Context, ds []Delivery) error
 
 // route is one entry of a subscription: what it handles and with what. A handler finds its transaction in the scope
@@ -81,17 +81,13 @@ func OnBatchTx(pattern string, max int, fn func(ctx context.Context, tx Tx, ds [
 // typed makes the route of a typed handler.
 func typed[E Event](isNil, inTx bool, fn func(ctx context.Context, e E) error) SubscribeOption {
 	return func(s *subscription) error {
-		t := reflect.TypeFor[E]()
-		switch {
-		case t.Kind() == reflect.Pointer:
-			return fmt.Errorf("%w: handle %s by value, not %s, and give its EventName a value receiver", ErrInvalid, t.Elem(), t)
-		case t.Kind() == reflect.Interface || t == reflect.TypeFor[Raw]():
-			return fmt.Errorf("%w: %s has no name of its own: use OnDelivery with a name or pattern", ErrInvalid, t)
+		if err := named[E]("OnDelivery"); err != nil {
+			return err
 		}
 		var zero E
 		name := zero.EventName()
 		if err := ValidateName(name); err != nil {
-			return fmt.Errorf("the EventName of a zero %s: %w", t, err)
+			return fmt.Errorf("the EventName of a zero %T: %w", zero, err)
 		}
 		return s.add(route{pattern: name, inTx: inTx, handle: func(ctx context.Context, d *Delivery) error {
 			var e E
@@ -101,6 +97,18 @@ func typed[E Event](isNil, inTx bool, fn func(ctx context.Context, e E) error) S
 			return fn(ctx, e)
 		}}, isNil)
 	}
+}
+
+// named refuses types E whose zero value has no name. instead is what to use for them.
+func named[E Event](instead string) error {
+	t := reflect.TypeFor[E]()
+	switch {
+	case t.Kind() == reflect.Pointer:
+		return fmt.Errorf("%w: take %s by value, not %s, and give its EventName a value receiver", ErrInvalid, t.Elem(), t)
+	case t.Kind() == reflect.Interface || t == reflect.TypeFor[Raw]():
+		return fmt.Errorf("%w: %s has no name of its own: use %s with a name or pattern", ErrInvalid, t, instead)
+	}
+	return nil
 }
 
 // scope is what a handler's context carries: the event being handled and the transaction, if any.

@@ -52,6 +52,10 @@ type Loaded[E Event] struct {
 // envelope that does not decode is an ErrSerialization and ends the iteration.
 func Load[E Event](ctx context.Context, b *Bus, q Query) iter.Seq2[Loaded[E], error] {
 	return func(yield func(Loaded[E], error) bool) {
+		if err := named[E]("Log"); err != nil {
+			yield(Loaded[E]{}, fmt.Errorf("load: %w", err))
+			return
+		}
 		if q.Name == "" {
 			var zero E
 			q.Name = zero.EventName()

@@ -2,8 +2,8 @@ package pulse
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math"
 )
 
 // A relay is a subscription whose handler is a publisher: ordered, one batch in flight, its rejected messages kept as
@@ -56,15 +56,11 @@ func (b *Bus) Publish(name string, p Publisher, opts ...PublishOption) error {
 		retry:       RetryPolicy{}.withDefaults(),
 		concurrency: 1,
 		timeout:     storeTimeout,
-		pauseAfter:  1,
+		pauseAfter:  math.MaxInt, // who refuses one event takes others; who takes none is unavailable
 		pauseFirst:  downFirst,
 		pauseMax:    downMost,
 	}
-	var errs []error
-	for _, opt := range opts {
-		errs = append(errs, opt(s))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := apply(opts, s); err != nil {
 		return fmt.Errorf("publish to %q: %w", name, err)
 	}
 	if err := b.register(s); err != nil {
@@ -90,8 +86,12 @@ func (s *session) publish(ctx context.Context, items []*item) []result {
 func answered(items []*item, answers []Result, interrupted bool) []result {
 	results := make([]result, len(items))
 	settled := true
-	for i, r := range answers {
-		results[i].item = items[i]
+	for i, it := range items {
+		r := Result{Err: fmt.Errorf("%w: the publisher gave %d answers for %d events", ErrBroker, len(answers), len(items))}
+		if i < len(answers) {
+			r = answers[i]
+		}
+		results[i].item = it
 		switch {
 		case settled && r.Outcome == Acked:
 		case settled && r.Outcome == Rejected:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 )
@@ -102,11 +103,14 @@ func (b *Bus) run(ctx context.Context, cancel context.CancelFunc) error {
 	return errors.Join(all...)
 }
 
-// Drain runs the subscriptions until all that was emitted is handled or a dead letter, and returns. It waits for retries, for what
+// Drain runs the subscriptions until all that was emitted is handled, a dead letter or behind one, and returns. It waits for retries, for what
 // handlers emit, and for each destination to be asked whether it still has what was published. While Run is active on this bus
 // it only waits.
 func (b *Bus) Drain(ctx context.Context) error {
-	for _, r := range b.runners {
+	b.mu.Lock()
+	runners := maps.Clone(b.runners)
+	b.mu.Unlock()
+	for _, r := range runners {
 		r.draining.Add(1)
 		defer r.draining.Add(-1)
 	}
@@ -118,7 +122,7 @@ func (b *Bus) Drain(ctx context.Context) error {
 		ran <- err
 		stop()
 	}()
-	err := b.awaitDrained(runCtx)
+	err := b.awaitDrained(runCtx, runners)
 	stop()
 	if runErr := <-ran; runErr != nil {
 		return runErr
@@ -126,10 +130,10 @@ func (b *Bus) Drain(ctx context.Context) error {
 	return err
 }
 
-// awaitDrained waits until every subscription of this bus has nothing left to do.
-func (b *Bus) awaitDrained(ctx context.Context) error {
+// awaitDrained waits until every one of runners has nothing left to do.
+func (b *Bus) awaitDrained(ctx context.Context, runners map[string]*runner) error {
 	for {
-		drained, err := b.drained(ctx)
+		drained, err := b.drained(ctx, runners)
 		if ctx.Err() != nil {
 			return fmt.Errorf("drain: %w before everything was handled", ctx.Err())
 		}
@@ -144,21 +148,21 @@ func (b *Bus) awaitDrained(ctx context.Context) error {
 	}
 }
 
-func (b *Bus) drained(ctx context.Context) (bool, error) {
-	if len(b.runners) == 0 {
+func (b *Bus) drained(ctx context.Context, runners map[string]*runner) (bool, error) {
+	if len(runners) == 0 {
 		return true, nil
-	}
-	info, err := b.store.Info(ctx)
-	if err != nil {
-		return false, fmt.Errorf("drain: %w", err)
 	}
 	states, err := b.Subscriptions(ctx)
 	if err != nil {
 		return false, fmt.Errorf("drain: %w", err)
 	}
+	info, err := b.store.Info(ctx) // afterwards: the head is beyond what the handlers emitted that the cursors have passed
+	if err != nil {
+		return false, fmt.Errorf("drain: %w", err)
+	}
 	done := true
 	for _, s := range states {
-		r := b.runners[s.Name]
+		r := runners[s.Name]
 		if r == nil {
 			continue
 		}

@@ -101,7 +101,15 @@ func PauseAfter(n int) SubscribeOption {
 
 // Use wraps the handlers of the subscription, the first middleware outermost. Not for batches.
 func Use(m ...Middleware) SubscribeOption {
-	return func(s *subscription) error { s.middleware = append(s.middleware, m...); return nil }
+	return func(s *subscription) error {
+		for _, wrap := range m {
+			if wrap == nil {
+				return fmt.Errorf("%w: a middleware is nil", ErrInvalid)
+			}
+		}
+		s.middleware = append(s.middleware, m...)
+		return nil
+	}
 }
 
 // add takes a route unless its handler is missing or it overlaps with another one.
@@ -173,6 +181,18 @@ func (b *Bus) register(s *subscription) error {
 	return nil
 }
 
+// apply applies options and returns what is wrong with them.
+func apply[O ~func(*subscription) error](opts []O, s *subscription) error {
+	var errs []error
+	for _, opt := range opts {
+		if opt == nil {
+			return fmt.Errorf("%w: an option is nil", ErrInvalid)
+		}
+		errs = append(errs, opt(s))
+	}
+	return errors.Join(errs...)
+}
+
 func newSubscription(name string, opts []SubscribeOption) (*subscription, error) {
 	s := &subscription{
 		name:        name,
@@ -187,11 +207,7 @@ func newSubscription(name string, opts []SubscribeOption) (*subscription, error)
 	if err := ValidateName(name); err != nil {
 		return nil, err
 	}
-	var errs []error
-	for _, opt := range opts {
-		errs = append(errs, opt(s))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := apply(opts, s); err != nil {
 		return nil, err
 	}
 	switch {

@@ -1,0 +1,158 @@
+package pulse_test
+
+import (
+	"context"
+	"encoding"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/membroker"
+	"github.com/edupulse-live/pulse/memstore"
+)
+
+// What a user gets wrong is an ErrInvalid, and no panic.
+func TestMistakes(t *testing.T) {
+	bus, _ := newBus(t)
+	emit(t, bus, lesson{"a", 1})
+	load := func(_ any, err error) error { return err }
+	first := func(seq func(func(pulse.Loaded[pulse.Raw], error) bool)) (err error) {
+		seq(func(_ pulse.Loaded[pulse.Raw], e error) bool { err = e; return false })
+		return err
+	}
+	byPointer := func() (err error) {
+		for _, err = range pulse.Load[*lesson](t.Context(), bus, pulse.Query{}) {
+			break
+		}
+		return err
+	}
+	handler := pulse.On(func(context.Context, lesson) error { return nil })
+	for name, err := range map[string]error{
+		"an option of an emit":         load(bus.Emit(t.Context(), lesson{"a", 1}, nil)),
+		"an option of a subscription":  bus.Subscribe("mailer", handler, nil),
+		"an option of a destination":   bus.Publish("nats", membroker.New(nil).Publisher("nats"), nil),
+		"a middleware":                 bus.Subscribe("mailer", handler, pulse.Use(nil)),
+		"a transaction":                load(bus.In(nil).Emit(t.Context(), lesson{"a", 1})),
+		"a type loaded by pointer":     byPointer(),
+		"a type loaded without a name": first(pulse.Load[pulse.Raw](t.Context(), bus, pulse.Query{Name: "lesson.changed"})),
+	} {
+		if !errors.Is(err, pulse.ErrInvalid) {
+			t.Errorf("%s: %v, want an ErrInvalid", name, err)
+		}
+	}
+}
+
+// room has a key that may be nothing.
+type room struct {
+	Number encoding.TextMarshaler `json:"number" pulse:"key"`
+}
+
+func (room) EventName() string { return "room.opened" }
+
+func TestKeyOfNothing(t *testing.T) {
+	bus, _ := newBus(t)
+	if _, err := bus.Emit(t.Context(), room{}); err != nil {
+		t.Fatal(err)
+	}
+	for env, err := range bus.Log(t.Context(), pulse.Query{}) {
+		if err != nil || env.Key != "" {
+			t.Errorf("key %q, %v", env.Key, err)
+		}
+	}
+}
+
+// curt answers for one event less than it gets, so for none of one.
+type curt struct{ pulse.Publisher }
+
+func (c curt) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
+	rs := c.Publisher.PublishBatch(ctx, envs)
+	return rs[:len(rs)-1]
+}
+
+// A publisher that gives fewer answers than it got events has the others published again.
+func TestPublisherOfTooFewAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, _ := newBus(t)
+		broker := membroker.New(nil)
+		if err := bus.Publish("nats", curt{broker.Publisher("nats")}); err != nil {
+			t.Fatal(err)
+		}
+		emit(t, bus, lesson{"a", 1})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := bus.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if s := one(t, bus); s.Cursor.Position != 0 || !strings.Contains(s.PauseReason, "0 answers for 1 events") {
+			t.Errorf("the relay is at position %d, paused because %q", s.Cursor.Position, s.PauseReason)
+		}
+	})
+}
+
+// A batch handler that asks for time is left alone, and not asked again for each half.
+func TestBatchThatAsksForTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, _ := newBus(t)
+		start, calls := time.Now(), 0
+		subscribe(t, bus, "index", pulse.Concurrency(1), pulse.OnBatch("lesson.>", 64, func(context.Context, []pulse.Delivery) error {
+			if time.Since(start) >= time.Hour {
+				return nil
+			}
+			calls++
+			return fmt.Errorf("429: %w", pulse.RetryAfter(time.Hour))
+		}))
+		evs := make([]pulse.Event, 64)
+		for i := range evs {
+			evs[i] = lesson{fmt.Sprint(i), i}
+		}
+		if _, err := bus.EmitAll(t.Context(), evs); err != nil {
+			t.Fatal(err)
+		}
+		drain(t, bus)
+		if calls != 1 || time.Since(start) < time.Hour {
+			t.Errorf("within the hour it was called %d times", calls)
+		}
+	})
+}
+
+// Events that the destination refuses hold up only those of their keys.
+func TestRefusalsAreNoOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, err := pulse.New(memstore.New(nil), quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := bus.Publish("nats", picky{membroker.New(nil).Publisher("nats")}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 500 {
+			emit(t, bus, lesson{fmt.Sprint(i), i})
+		}
+		start := time.Now()
+		drain(t, bus)
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+// picky refuses every tenth event.
+type picky struct{ pulse.Publisher }
+
+func (p picky) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.Result {
+	for i := range envs {
+		if envs[i].Position%10 == 0 {
+			rs := p.Publisher.PublishBatch(ctx, envs[:i])
+			rs = append(rs, pulse.Result{Outcome: pulse.Rejected, Err: errors.New("not this one")})
+			for range envs[i+1:] {
+				rs = append(rs, pulse.Result{Outcome: pulse.Withheld, Err: errors.New("not tried")})
+			}
+			return rs
+		}
+	}
+	return p.Publisher.PublishBatch(ctx, envs)
+}
