@@ -34,6 +34,7 @@ type Bus struct {
 	given     *batcher // of events whose id the caller gave: they may have to wait for who is storing the same, others must not
 	shapes    shapeCache
 	head      headSignal
+	epoch     atomic.Int64  // of the log, as last seen
 	handled   atomic.Int64  // grows whenever a subscription has come further
 	saved     chan struct{} // has room for one: a subscription saved its progress, for Drain
 	turn      chan struct{} // has room for one: the suspect delivery that is being tried
@@ -88,6 +89,7 @@ func New(store Store, opts *Options) (*Bus, error) {
 	if err := validateText("source", b.source, maxText); err != nil {
 		return nil, fmt.Errorf("pulse.New: %w", err)
 	}
+	b.epoch.Store(int64(info.Epoch))
 	b.head.init()
 	b.batch = newBatcher(store, b.stored)
 	b.given = newBatcher(store, b.stored)

@@ -78,6 +78,7 @@ func (b *Bus) watchHead(ctx context.Context) {
 		switch {
 		case err == nil:
 			failing = false
+			b.enter(info.Epoch)
 			b.emitted.keep(info.Newest)
 			if b.head.set(info.Head) && b.head.hinted() {
 				if time.Since(overtaken) < longest {
@@ -93,6 +94,16 @@ func (b *Bus) watchHead(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// enter begins again when the log is in another epoch: what was read before may not be in it any more, and something else in its place.
+func (b *Bus) enter(epoch int) {
+	if b.epoch.Swap(int64(epoch)) == int64(epoch) {
+		return
+	}
+	b.emitted.forget()
+	b.published.forget()
+	b.pokeRunner("")
 }
 
 // untilNextLook waits until the head is to be looked at again. It is false when ctx has ended.

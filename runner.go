@@ -181,6 +181,7 @@ func (r *runner) state(ctx context.Context) (SubscriptionState, error) {
 
 // session runs one session under the lease.
 func (r *runner) session(ctx context.Context, lease Lease) error {
+	epoch := r.bus.epoch.Load()
 	state, err := r.state(ctx) // read again: under the lease it is nobody else's
 	if err != nil {
 		return err
@@ -206,7 +207,7 @@ func (r *runner) session(ctx context.Context, lease Lease) error {
 		r.healed.Store(state.Cursor.Position >= healing)
 	}
 	s := newSession(r, lease, state.Cursor)
-	s.healing = healing
+	s.epoch, s.healing = epoch, healing
 	if r.sub.source != nil {
 		if s.feed, err = r.openFeed(ctx, state.Cursor.Position); err != nil {
 			return r.cannotStart(ctx, err)

@@ -26,8 +26,8 @@ type session struct {
 	*runner
 	lease Lease
 
-	window  int // see the constant
-	epoch   int // of the log
+	window  int   // see the constant
+	epoch   int64 // of the log as the bus saw it last when the session began
 	cursor  Cursor
 	unacked unacked
 	rows    map[Position]*item    // deliveries with a row, except dead ones that hold up nobody
@@ -56,7 +56,7 @@ type session struct {
 	stopping bool   // hands out nothing more
 	pause    string // why the subscription pauses itself, "" when it does not
 	failed   error  // what ends the session at once
-	fenced   bool   // saves nothing more: another instance may be active
+	fenced   bool   // saves nothing more: another instance may be active, or the log is another
 	trouble  error  // what ends it when all that runs is handled and saved
 
 	feed    Feed     // nil when fed from the log
@@ -98,7 +98,6 @@ func newSession(r *runner, lease Lease, cursor Cursor) *session {
 		runner:   r,
 		lease:    lease,
 		window:   max(window, 2*r.sub.maxBatch()),
-		epoch:    cursor.Epoch,
 		cursor:   cursor,
 		revision: lease.Revision,
 		reloaded: lease.Revision,
@@ -151,6 +150,10 @@ func (s *session) loop(ctx context.Context) {
 	defer look.Stop()
 	for !s.stopping {
 		s.reload(ctx)
+		if s.bus.epoch.Load() != s.epoch { // it may have read what is not in the log any more
+			s.stopping, s.fenced = true, true
+			break
+		}
 		s.promote()
 		s.save()
 		work, next := s.next()

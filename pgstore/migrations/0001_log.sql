@@ -198,7 +198,8 @@ INSERT INTO @ticks (n, head, snap) VALUES (0, 0, pg_current_snapshot());
 -- had not begun at the last tick (xid >= xmax) or was in progress then (xid in xips); two conditions, each by a range of the index.
 --
 -- All of it is one statement with one snapshot, which is what the next tick begins from. The row in ticks is inserted first, so that of two
--- sequencers one inserts nothing. When the caller's tick is not the last one, or the cluster or its timeline is another, nothing happens.
+-- sequencers one inserts nothing. When the caller's tick is not the last one, or the cluster or its timeline is another, nothing happens. The number
+-- alone does not tell: a standby that lacked the last ticks when it was promoted gives their numbers again.
 --
 -- It tells which events those are, unless they are more than most: the commitment of each, 32 bytes, and recorded_at, in the binary format.
 --
@@ -223,7 +224,9 @@ BEGIN
     ), last AS MATERIALIZED (
         SELECT n, head, snap FROM @ticks ORDER BY n DESC LIMIT 1
     ), due AS MATERIALIZED (
-        SELECT last.n, last.head FROM last, place WHERE last.n = known AND place.xid_epoch = known_epoch AND same_cluster AND same_timeline
+        SELECT last.n, last.head FROM last, place
+        WHERE last.n = known AND pg_snapshot_xmax(last.snap) = tick.xmax AND ARRAY(SELECT pg_snapshot_xip(last.snap)) = xips
+            AND place.xid_epoch = known_epoch AND same_cluster AND same_timeline
     ), fresh AS MATERIALIZED (
         SELECT e.id, e.commitment, e.recorded_at FROM @events e WHERE e.epoch = known_epoch AND e.xid >= tick.xmax AND EXISTS (SELECT FROM due)
         UNION ALL
