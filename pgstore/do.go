@@ -14,7 +14,8 @@ import (
 //
 // BEGIN travels with your first statement, what is emitted with the next one or with COMMIT: none of it is a round trip of its own. So an event that
 // the server refuses is an error of that statement, and of Do. Emit waits for the server only where an id of yours is to be compared with
-// what is stored. Use tx and e from one goroutine, and tx.Conn, if you need it, inside fn only.
+// what is stored. Use tx and e from one goroutine, and tx.Conn, if you need it, inside fn only. You may emit while you read the rows of a query; before
+// the next statement and at the end of fn they have to be read or closed. Leave COMMIT and ROLLBACK to Do.
 func Do(ctx context.Context, pool *pgxpool.Pool, bus *pulse.Bus, fn func(tx pgx.Tx, e pulse.Emitter) error) error {
 	return DefaultSchema.Do(ctx, pool, bus, fn)
 }

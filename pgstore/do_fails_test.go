@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/edupulse-live/pulse"
@@ -223,7 +224,8 @@ func TestDoThatFailsKeepsItsConnection(t *testing.T) {
 	}
 }
 
-// Once Do has returned its transaction takes nothing, and the connection is somebody else's. A transaction that fn ended is an error of Do.
+// Once Do has returned its transaction takes nothing, and the connection is somebody else's. A transaction that fn rolled back is an error of Do, one that it
+// committed is not.
 func TestDoThatIsOver(t *testing.T) {
 	dsn := newDatabase(t)
 	s := openStore(t, dsn)
@@ -256,10 +258,92 @@ func TestDoThatIsOver(t *testing.T) {
 				}
 				return end(tx)
 			})
-			wantError(t, err, pulse.ErrClosed, "the transaction is over")
+			if what == "rolls back" {
+				wantError(t, err, pulse.ErrClosed, "the transaction is over")
+			} else if err != nil {
+				t.Error(err)
+			}
 			if n := info(t, s).Head - before; n != pulse.Position(map[string]int{"commits": events}[what]) {
 				t.Errorf("fn %s: %d events of %d", what, n, events)
 			}
 		}
+	}
+}
+
+// Events may be emitted, however many, while the rows of a query are read; what else is sent has to wait for their end, and says so.
+func TestDoWhileRowsAreRead(t *testing.T) {
+	dsn := newDatabase(t)
+	s := openStore(t, dsn)
+	bus, pool := openBus(t, s), openPool(t, dsn, "2")
+	const n = 1000
+	read := func(fn func(rows pgx.Rows, tx pgx.Tx, e pulse.Emitter) error) error {
+		return pgstore.Do(t.Context(), pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
+			rows, err := tx.Query(t.Context(), "SELECT generate_series(1, $1::int)", n)
+			if err != nil {
+				return err
+			}
+			return fn(rows, tx, e)
+		})
+	}
+	err := read(func(rows pgx.Rows, _ pgx.Tx, e pulse.Emitter) error {
+		for rows.Next() {
+			if _, err := e.Emit(t.Context(), lesson()); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+	if head := info(t, s).Head; err != nil || head != n {
+		t.Fatalf("%d of %d events: %v", head, n, err)
+	}
+	for name, fn := range map[string]func(rows pgx.Rows, tx pgx.Tx, e pulse.Emitter) error{
+		"the end": func(rows pgx.Rows, _ pgx.Tx, e pulse.Emitter) error {
+			rows.Next()
+			_, err := e.Emit(t.Context(), lesson())
+			return err
+		},
+		"a statement": func(rows pgx.Rows, tx pgx.Tx, e pulse.Emitter) error {
+			rows.Next()
+			if _, err := e.Emit(t.Context(), lesson()); err != nil {
+				return err
+			}
+			_, err := tx.Exec(t.Context(), "SELECT $1::int", 1)
+			return err
+		},
+		"an id that is compared": func(rows pgx.Rows, _ pgx.Tx, e pulse.Emitter) error {
+			rows.Next()
+			if _, err := e.Emit(t.Context(), lesson()); err != nil {
+				return err
+			}
+			_, err := e.Emit(t.Context(), lesson(), pulse.ID(uuid.New()))
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantError(t, read(fn), pulse.ErrInvalid, "rows of a query are open")
+		})
+	}
+	if head := info(t, s).Head; head != n {
+		t.Errorf("%d events were stored beside open rows", head-n)
+	}
+}
+
+// The server ends a transaction in which nothing is done for too long: nothing was committed, and that is known.
+func TestDoThatIdles(t *testing.T) {
+	dsn := newDatabase(t)
+	bus, pool := openBus(t, openStore(t, dsn)), openPool(t, dsn+" idle_in_transaction_session_timeout=50", "2")
+	err := pgstore.Do(t.Context(), pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
+		backend := number(t, tx, "SELECT pg_backend_pid()::int8")
+		if _, err := e.Emit(t.Context(), lesson()); err != nil {
+			return err
+		}
+		eventually(t, "the server has ended it", func() bool {
+			return number(t, pool, fmt.Sprintf("SELECT count(*) FROM pg_stat_activity WHERE pid = %d", backend)) == 0
+		})
+		return nil
+	})
+	wantError(t, err, pulse.ErrStore, "idle-in-transaction")
+	if errors.Is(err, pulse.ErrUnknown) {
+		t.Errorf("the outcome is said to be unknown: %v", err)
 	}
 }

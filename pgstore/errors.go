@@ -1,10 +1,12 @@
 package pgstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -25,6 +27,9 @@ const (
 	planChanged      = "0A000"
 
 	insufficientPrivilege = "42501"
+
+	// idleInTransaction ends a connection between two statements, so nothing was committed by what comes after it.
+	idleInTransaction = "25P03"
 
 	// Raised by refuse.
 	codeFenced   = "PU001"
@@ -73,7 +78,7 @@ func failSent(op string, err error) error {
 }
 
 // lost reports whether err leaves open if the server committed. An error that the server itself reported does not, unless it ended the
-// connection with it.
+// connection with it, or a pooler says that it did.
 func lost(err error) bool {
 	var pg *pgconn.PgError
 	var early *beforeCommit
@@ -83,7 +88,9 @@ func lost(err error) bool {
 	case err == nil, ours(err), errors.As(err, &early), errors.As(err, &connecting), errors.As(err, &preparing), errors.Is(err, errNoConnection):
 		return false
 	case errors.As(err, &pg):
-		return pg.SeverityUnlocalized == "FATAL" || pg.SeverityUnlocalized == "PANIC" || pg.Code == "40003"
+		severity := cmp.Or(pg.SeverityUnlocalized, pg.Severity) // poolers give the second alone
+		ended := severity == "FATAL" || severity == "PANIC" || strings.HasPrefix(pg.Code, "08")
+		return ended && pg.Code != idleInTransaction || pg.Code == "40003"
 	}
 	return !errors.Is(err, pgx.ErrTxClosed) && !errors.Is(err, pgx.ErrTxCommitRollback)
 }
@@ -110,8 +117,14 @@ func sendable(ctx context.Context, conn *pgx.Conn) error {
 	if conn.IsClosed() {
 		return notCommitted(errNoConnection)
 	}
+	if conn.PgConn().IsBusy() {
+		return errRowsOpen
+	}
 	return nil
 }
+
+// errRowsOpen is what pgx calls a busy connection.
+var errRowsOpen = fmt.Errorf("%w: rows of a query are open in this transaction: read them to the end, or close them, before anything else is sent", pulse.ErrInvalid)
 
 // errNoConnection marks an error from before there was a connection to send anything on.
 var errNoConnection = errors.New("no connection")
@@ -190,7 +203,12 @@ func explain(pg *pgconn.PgError) string {
 	case "22021", "22P05", "22P02", "22P03":
 		return "a value is not what PostgreSQL takes: UTF-8 without zero bytes, and valid JSON"
 	case uniqueViolation:
-		return "the id is stored already: emit it outside a batch, which compares"
+		switch pg.ConstraintName {
+		case "events_event_id":
+			return "the id is stored already: emit it outside a batch, which compares"
+		case "events_pkey":
+			return "the sequences are behind the rows, as after a logical copy: run pulse reconcile"
+		}
 	}
 	return "PostgreSQL refused"
 }

@@ -34,6 +34,7 @@ type lazyTx struct {
 	direct  bool  // somebody may send past lazyTx: no events are kept any more
 	refused error // what was kept: nothing can be committed any more
 	over    bool
+	done    bool // committed
 }
 
 // on calls fn in the transaction, on a connection of pool, and commits if it returns nil. own is the error of fn; err is what else went wrong, and
@@ -48,6 +49,8 @@ func (t *lazyTx) on(ctx context.Context, pool *pgxpool.Pool, fn func() error) (o
 	defer t.end() // when fn failed, or panics
 	own = fn()
 	switch {
+	case own == nil && t.done: // by fn itself
+		return nil, nil
 	case own == nil:
 		return nil, t.Commit(ctx)
 	case t.refused == nil || errors.Is(own, t.refused) || errors.Is(t.refused, pgx.ErrTxCommitRollback):
@@ -90,7 +93,7 @@ func (t *lazyTx) append(ctx context.Context, recs []pulse.Record) error {
 	if compared || t.direct || t.over || len(recs) > mostKept || bytes > mostKeptBytes {
 		return t.appendNow(ctx, recs)
 	}
-	if t.refused != nil || t.kept.Len() > mostKept || t.bytes+bytes > mostKeptBytes {
+	if full := t.kept.Len() > mostKept || t.bytes+bytes > mostKeptBytes; t.refused != nil || full && !t.conn.PgConn().IsBusy() {
 		if err := t.open(ctx); err != nil {
 			return err
 		}
@@ -122,6 +125,9 @@ func (t *lazyTx) batch() *pgx.Batch {
 // sendWith sends what is kept, with a statement behind it, whose result is the next of the results.
 func (t *lazyTx) sendWith(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
 	if err := t.usable(); err != nil {
+		return nil, err
+	}
+	if err := sendable(ctx, t.conn); err != nil {
 		return nil, err
 	}
 	n := t.batch().Len()
@@ -167,6 +173,9 @@ func (t *lazyTx) open(ctx context.Context) error {
 	if t.own != nil && t.kept.Len() == 0 {
 		return nil
 	}
+	if err := sendable(ctx, t.conn); err != nil {
+		return err
+	}
 	if err := t.send(ctx).Close(); err != nil {
 		return t.refuse(err)
 	}
@@ -196,20 +205,26 @@ func (t *lazyTx) Commit(ctx context.Context) error {
 		return err
 	}
 	t.over = true
-	if t.own == nil && t.kept.Len() == 0 { // nothing was done
+	err := t.commit(ctx)
+	t.done = err == nil
+	return err
+}
+
+func (t *lazyTx) commit(ctx context.Context) error {
+	n := t.kept.Len()
+	switch {
+	case t.own == nil && n == 0: // nothing was done
 		return nil
-	}
-	if t.kept.Len() == 0 {
+	case n == 0:
 		return t.own.Commit(ctx)
 	}
-	n := t.kept.Len()
 	t.keep("commit")
 	results := t.send(ctx)
 	for range n {
 		if _, err := results.Exec(); err != nil {
 			_ = results.Close()
 			rollback(ctx, t.own)
-			if _, answered := errors.AsType[*pgconn.PgError](err); answered { // in the order of the statements, so COMMIT was not carried out
+			if _, answered := errors.AsType[*pgconn.PgError](err); answered && !lost(err) { // by the server, in the order of the statements: it came to no COMMIT
 				return notCommitted(err)
 			}
 			return err
