@@ -7,7 +7,7 @@ import (
 
 // promote makes ready what is due.
 func (s *session) promote() {
-	if len(s.due) == 0 {
+	if len(s.due) == 0 || s.outdated() {
 		return
 	}
 	now := time.Now()
@@ -111,7 +111,7 @@ func (s *session) record(it *item) {
 // next is the work for the next free worker, and the channel to send it on: nil while there is none.
 func (s *session) next() (chan<- []*item, []*item) {
 	s.rest.waits = false
-	if len(s.ready) == 0 || s.busy+s.left.workers >= s.sub.workers() {
+	if len(s.ready) == 0 || s.busy+s.left.workers >= s.sub.workers() || s.outdated() {
 		return nil, nil
 	}
 	if s.sub.ordered && s.sub.batched() && len(s.running) > 0 {

@@ -55,6 +55,7 @@ type session struct {
 	reloaded int64  // the revision whose changes the session knows
 	stopping bool   // hands out nothing more
 	pause    string // why the subscription pauses itself, "" when it does not
+	paused   bool   // it has done so
 	failed   error  // what ends the session at once
 	fenced   bool   // saves nothing more: another instance may be active, or the log is another
 	trouble  error  // what ends it when all that runs is handled and saved
@@ -129,6 +130,7 @@ func (s *session) run(ctx context.Context) error {
 	helpers := s.start(reading, holding, handling)
 	s.loop(ctx)
 	stopReading()
+	pausing := s.pauseNow(bg) // before what runs returns, for people to see
 	s.finish(ctx, abort)
 	s.leave()
 	s.endTurn(s.suspect) // it was left behind
@@ -136,10 +138,19 @@ func (s *session) run(ctx context.Context) error {
 	close(s.work)
 	close(s.saves)
 	helpers.Wait()
-	if s.pause != "" && s.failed == nil {
-		s.failed = s.pauseSelf(bg, s.pause, s.sub.pauseFirst, s.sub.pauseMax)
+	if s.failed == nil && pausing == nil {
+		pausing = s.pauseNow(bg)
 	}
-	return cmp.Or(s.failed, s.trouble)
+	return cmp.Or(s.failed, pausing, s.trouble)
+}
+
+// pauseNow pauses the subscription, once, if there is a reason.
+func (s *session) pauseNow(ctx context.Context) error {
+	if s.pause == "" || s.paused || s.failed != nil {
+		return nil
+	}
+	s.paused = true
+	return s.pauseSelf(ctx, s.pause, s.sub.pauseFirst, s.sub.pauseMax)
 }
 
 // loop is the session while it hands out work.
@@ -245,7 +256,7 @@ func (s *session) fail(err error) {
 // nextWake is how long the loop may wait for something to happen.
 func (s *session) nextWake() time.Duration {
 	wake := time.Hour
-	if len(s.due) > 0 && s.mayRecord() {
+	if len(s.due) > 0 && !s.outdated() && s.mayRecord() {
 		wake = min(wake, time.Until(s.due[0].row.Due))
 	}
 	if s.rest.waits {

@@ -316,9 +316,13 @@ func (s *session) interrupted(it *item) {
 	}
 }
 
+// outdated reports that people changed something that the session has not taken over yet. Until it has, it hands out nothing: else rows might be on their way
+// to the store all the time.
+func (s *session) outdated() bool { return s.revision != s.reloaded }
+
 // reload takes over what people changed, when the lease told that they did and no row is on its way to the store.
 func (s *session) reload(ctx context.Context) {
-	if s.revision == s.reloaded || s.saving || len(s.dirty) > 0 {
+	if !s.outdated() || s.saving || len(s.dirty) > 0 {
 		return
 	}
 	state, err := s.state(ctx)
@@ -328,6 +332,7 @@ func (s *session) reload(ctx context.Context) {
 	}
 	if time.Until(state.PausedUntil) > 0 || state.Generation != s.lease.Generation {
 		s.stopping = true // the next session starts from what is stored
+		s.fenced = state.Generation != s.lease.Generation
 		return
 	}
 	if err := s.reloadDead(ctx); err != nil {
