@@ -20,7 +20,15 @@ const currentSQL = `SELECT s.generation, s.revision, coalesce(l.holder, ''), coa
 	LEFT JOIN progress AS p ON p.kind = 'subscription' AND p.name = s.name
 	WHERE s.name = ?`
 
-const renewSQL = "UPDATE leases SET expires_at = ? WHERE subscription = ?"
+const (
+	renewSQL   = "UPDATE leases SET expires_at = ? WHERE subscription = ?"
+	prolongSQL = "UPDATE leases SET expires_at = expires_at + ? WHERE held"
+)
+
+const (
+	renewWait = 500 * time.Millisecond // how long a renewal waits for the writer before it only looks
+	heldLong  = 100 * time.Millisecond // transactions that last longer prolong the leases: renewals may have come in vain
+)
 
 // holding is a subscription and its lease as stored.
 type holding struct {
@@ -34,8 +42,13 @@ type holding struct {
 
 // holdingOf reads the holding of a subscription, or returns ErrNotFound.
 func (s *Store) holdingOf(tx *sql.Tx, name string) (holding, error) {
+	return scanHolding(s.queryRow(tx, currentSQL, name), name)
+}
+
+// scanHolding reads the row of currentSQL for a subscription, or returns ErrNotFound.
+func scanHolding(row *sql.Row, name string) (holding, error) {
 	h := holding{lease: pulse.Lease{Name: name}}
-	err := s.queryRow(tx, currentSQL, name).Scan(&h.generation, &h.revision, &h.lease.Holder, &h.lease.Token, &h.lease.Generation,
+	err := row.Scan(&h.generation, &h.revision, &h.lease.Holder, &h.lease.Token, &h.lease.Generation,
 		&h.lease.Unclean, &h.held, &h.expires, &h.cursor)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = fmt.Errorf("%w: subscription %q is not registered", pulse.ErrNotFound, name)
@@ -46,7 +59,12 @@ func (s *Store) holdingOf(tx *sql.Tx, name string) (holding, error) {
 
 // current returns the holding whose lease this is, or ErrFenced.
 func (s *Store) current(tx *sql.Tx, lease pulse.Lease) (holding, error) {
-	h, err := s.holdingOf(tx, lease.Name)
+	return scanCurrent(s.queryRow(tx, currentSQL, lease.Name), lease)
+}
+
+// scanCurrent reads the row of currentSQL for the lease's subscription, or returns ErrFenced when the lease is not the current one.
+func scanCurrent(row *sql.Row, lease pulse.Lease) (holding, error) {
+	h, err := scanHolding(row, lease.Name)
 	switch {
 	case errors.Is(err, pulse.ErrNotFound):
 		err = fmt.Errorf("%w: subscription %q was dropped", pulse.ErrFenced, lease.Name)
@@ -63,22 +81,62 @@ func (s *Store) current(tx *sql.Tx, lease pulse.Lease) (holding, error) {
 // Acquire takes or renews a lease; see pulse.Leases. A lease that ran out stays its holder's until another one takes it. Taking it
 // again under the same holder fences the former lease. The lease of a process of this machine that has ended is free at once, if
 // Holder has the form host/pid/anything.
+//
+// A renewal that does not get the writer within half a second only looks whether the lease is the current one. It does not make the lease last: nobody
+// can take it before who is writing has ended, and a transaction of a store that took long then prolongs all leases by that time.
 func (s *Store) Acquire(ctx context.Context, lease pulse.Lease, ttl time.Duration) (got pulse.Lease, err error) {
 	if lease.Holder == "" || ttl <= 0 {
 		return pulse.Lease{}, fail("acquire", fmt.Errorf("%w: lease of %q: a holder and a time to live above zero are needed", pulse.ErrInvalid, lease.Name))
 	}
-	level, step := full, s.take
 	if lease.Token != 0 {
-		level, step = normal, s.renew
+		got, err = s.renewOrLook(ctx, lease, ttl)
+	} else {
+		err = s.write(ctx, "acquire", full, func(tx *sql.Tx) (err error) {
+			got, err = s.take(tx, lease, ttl)
+			return err
+		})
 	}
-	err = s.write(ctx, "acquire", level, func(tx *sql.Tx) (err error) {
-		got, err = step(tx, lease, ttl)
-		return err
-	})
 	if err != nil {
 		return pulse.Lease{}, err
 	}
 	return got, nil
+}
+
+// renewOrLook renews a lease. While somebody writes for longer than renewWait it only looks whether anybody took it before: the transaction of one
+// handler must not cost all the others their leases.
+func (s *Store) renewOrLook(ctx context.Context, lease pulse.Lease, ttl time.Duration) (got pulse.Lease, err error) {
+	waiting, cancel := context.WithTimeout(ctx, renewWait)
+	defer cancel()
+	err = s.write(waiting, "acquire", normal, func(tx *sql.Tx) (err error) {
+		got, err = s.renew(tx, lease, ttl)
+		return err
+	})
+	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		return got, err
+	}
+	if err := s.enter(ctx); err != nil {
+		return got, fail("acquire", err)
+	}
+	defer s.leave()
+	h, err := scanCurrent(s.readers.QueryRowContext(context.WithoutCancel(ctx), currentSQL, lease.Name), lease)
+	if err != nil {
+		return got, fail("acquire", err)
+	}
+	return h.lease, nil
+}
+
+// prolong gives the leases the time back in which nobody could renew them because of the transaction that ends; one that had run out
+// before stays so. on is that transaction, so that nobody can take one in between, or its connection when it was undone.
+func (s *Store) prolong(on interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+},
+) error {
+	lasted := s.now().Sub(s.began)
+	if lasted < heldLong {
+		return nil
+	}
+	_, err := on.ExecContext(context.Background(), prolongSQL, lasted.Microseconds())
+	return err
 }
 
 func (s *Store) renew(tx *sql.Tx, lease pulse.Lease, ttl time.Duration) (pulse.Lease, error) {

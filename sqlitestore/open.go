@@ -51,6 +51,7 @@ type Store struct {
 
 	// owned by who holds the writer's connection
 	level synchronous
+	began time.Time // of its transaction
 	args  []any
 	fast  fast
 

@@ -58,10 +58,13 @@ func (s *Store) begin(ctx context.Context, level synchronous) (tx *sql.Tx, end f
 		return nil, nil, err
 	}
 	s.count(1)
+	s.began = s.now()
 	return tx, func() {
-		_ = tx.Rollback()
+		undone := tx.Rollback() == nil
 		if s.count(0) {
 			_ = s.retire(conn)
+		} else if undone {
+			_ = s.prolong(conn) // should another process be faster, nothing is lost: the next renewal prolongs, or is fenced
 		}
 		_ = conn.Close()
 		s.count(-1)
@@ -110,6 +113,9 @@ func awaitLock(ctx context.Context, step func() error) error {
 // commit commits unless ctx has ended; once it has begun it does not depend on ctx any more.
 func (s *Store) commit(ctx context.Context, op string, tx *sql.Tx) error {
 	if err := ctx.Err(); err != nil {
+		return fail(op, err)
+	}
+	if err := s.prolong(tx); err != nil {
 		return fail(op, err)
 	}
 	if err := tx.Commit(); err != nil {
