@@ -30,7 +30,8 @@ type Handler func(ctx context.Context, d *Delivery) error
 type Middleware func(Handler) Handler
 
 // BatchHandler handles several deliveries at once. The slice is its own, what it points to, Data for example, not to be changed. One error
-// fails them all: the batch is then split until only the culprits fail, but for RetryAfter, Unavailable and a batch that is interrupted.
+// fails them all: the batch is then split until only the culprits fail, also by a RetryAfter, which is about one event. Unavailable is about
+// none of them, and splits nothing.
 type BatchHandler func(ctx context.Context, ds []Delivery) error
 
 // route is one entry of a subscription: what it handles and with what. A handler finds its transaction in the scope

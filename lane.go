@@ -26,7 +26,9 @@ type item struct {
 
 // newItem is the first delivery of an event.
 func newItem(env *Envelope, e *entry) *item {
-	return &item{position: env.Position, env: *env, entry: e, attempt: 1}
+	it := &item{position: env.Position, env: *env, entry: e, attempt: 1}
+	e.item = it
+	return it
 }
 
 func (it *item) fresh() bool { return it.row == nil }
@@ -62,7 +64,8 @@ func (l *lane) leave(it *item) {
 type entry struct {
 	position   Position
 	commitment [32]byte
-	size       int // bytes of the envelope
+	size       int   // bytes of the envelope
+	item       *item // whose place it is; nil for a place without one
 	done       bool
 	receipt    uint64 // of the broker's message that brought it, to be acknowledged when it is done; 0 for none
 }
@@ -90,6 +93,20 @@ func (u *unacked) advance(c *Cursor) {
 	}
 	u.entries = u.entries[n:]
 	u.unsaved += n
+}
+
+// undone returns the deliveries that are not done and have one behind them that is.
+func (u *unacked) undone() (items []*item) {
+	for i, last := 0, 0; i < len(u.entries); i++ {
+		if u.entries[i].done {
+			for ; last < i; last++ {
+				if e := u.entries[last]; !e.done {
+					items = append(items, e.item)
+				}
+			}
+		}
+	}
+	return items
 }
 
 // dueHeap orders items that wait for their next attempt by the time it is due.

@@ -93,32 +93,6 @@ func TestPublisherOfTooFewAnswers(t *testing.T) {
 	})
 }
 
-// A batch handler that asks for time is left alone, and not asked again for each half.
-func TestBatchThatAsksForTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		bus, _ := newBus(t)
-		start, calls := time.Now(), 0
-		subscribe(t, bus, "index", pulse.Concurrency(1), pulse.OnBatch("lesson.>", 64, func(context.Context, []pulse.Delivery) error {
-			if time.Since(start) >= time.Hour {
-				return nil
-			}
-			calls++
-			return fmt.Errorf("429: %w", pulse.RetryAfter(time.Hour))
-		}))
-		evs := make([]pulse.Event, 64)
-		for i := range evs {
-			evs[i] = lesson{fmt.Sprint(i), i}
-		}
-		if _, err := bus.EmitAll(t.Context(), evs); err != nil {
-			t.Fatal(err)
-		}
-		drain(t, bus)
-		if calls != 1 || time.Since(start) < time.Hour {
-			t.Errorf("within the hour it was called %d times", calls)
-		}
-	})
-}
-
 // Events that the destination refuses hold up only those of their keys.
 func TestRefusalsAreNoOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

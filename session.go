@@ -205,7 +205,13 @@ func (s *session) finish(ctx context.Context, abort context.CancelFunc) {
 	var limit <-chan time.Time
 	look := time.NewTicker(s.hungLook())
 	defer look.Stop()
-	for s.awaits(ctx) || s.saving || s.unsaved() && !s.fenced {
+	for gaveUp := false; ; {
+		if gaveUp || !s.awaits(ctx) {
+			s.passBy()
+			if !s.saving && (!s.unsaved() || s.fenced) {
+				return
+			}
+		}
 		s.save()
 		select {
 		case rs := <-s.results:
@@ -222,7 +228,8 @@ func (s *session) finish(ctx context.Context, abort context.CancelFunc) {
 			limit = time.After(s.bus.drain)
 		case <-limit:
 			if aborted {
-				return
+				gaveUp = true
+				continue
 			}
 			aborted = true
 			abort()

@@ -212,6 +212,18 @@ func (s *session) giveBack(it *item) {
 	it.row.Due = time.Now()
 }
 
+// passBy makes rows of the deliveries that others behind them have overtaken, so that the cursor passes all: what was handled is not read again.
+func (s *session) passBy() {
+	if s.fenced || s.failed != nil || s.sub.publisher != nil {
+		return
+	}
+	for _, it := range s.unacked.undone() {
+		s.putRow(it, StatusRetry)
+		it.row.Attempt, it.row.Due = it.attempt-1, time.Now()
+	}
+	s.moved()
+}
+
 // unrecord gives back what was written down as being tried and will not be.
 func (s *session) unrecord() {
 	for _, list := range [][]*item{s.ready, s.recording, s.recorded} {

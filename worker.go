@@ -211,7 +211,7 @@ func (s *session) try(ctx context.Context, items []*item) []result {
 
 func (s *session) tryRoute(ctx context.Context, route *route, items []*item) []result {
 	r := s.attempt(ctx, route, items)
-	if _, later := errors.AsType[*retryAfter](r.err); len(items) == 1 || r.err == nil || later || r.endsSession() {
+	if len(items) == 1 || r.err == nil || r.endsSession() {
 		return all(items, r)
 	}
 	half := len(items) / 2

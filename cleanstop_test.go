@@ -1,0 +1,88 @@
+package pulse_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/memstore"
+)
+
+// When a subscription ends cleanly nothing that was handled is handled again, also not what had overtaken something that was not, and keys keep their order.
+func TestACleanEndRepeatsNothing(t *testing.T) {
+	const events, slow = 1000, 10
+	for name, end := range map[string]func(t *testing.T, bus *pulse.Bus, stop func()){
+		"stopped": func(_ *testing.T, _ *pulse.Bus, stop func()) { stop() },
+		"paused": func(t *testing.T, bus *pulse.Bus, stop func()) {
+			if err := bus.Pause(t.Context(), "mailer", "new version"); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(5 * time.Second)
+			stop()
+			if err := bus.Resume(t.Context(), "mailer"); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		for _, ordered := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, ordered %t", name, ordered), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					store := memstore.New(nil)
+					var saw seen
+					begin := func() (*pulse.Bus, func()) {
+						bus, err := pulse.New(store, quiet)
+						if err != nil {
+							t.Fatal(err)
+						}
+						opts := []pulse.SubscribeOption{pulse.Start(pulse.Beginning), pulse.On(func(_ context.Context, e lesson) error {
+							if e.ID == "slow" {
+								time.Sleep(time.Second)
+							}
+							saw.add(e)
+							return nil
+						})}
+						if ordered {
+							opts = append(opts, pulse.Ordered())
+						}
+						subscribe(t, bus, "mailer", opts...)
+						ctx, cancel := context.WithCancel(t.Context())
+						ran := make(chan error)
+						go func() { ran <- bus.Run(ctx) }()
+						return bus, func() {
+							cancel()
+							if err := <-ran; err != nil {
+								t.Error(err)
+							}
+						}
+					}
+					bus, stop := begin()
+					for i := range events {
+						key := fmt.Sprint(i)
+						if i < slow {
+							key = "slow"
+						}
+						emit(t, bus, lesson{key, i})
+					}
+					time.Sleep(2500 * time.Millisecond)
+					end(t, bus, stop)
+					bus, stop = begin()
+					drain(t, bus)
+					stop()
+					if n := len(saw.list); n != events {
+						t.Errorf("%d deliveries of %d events", n, events)
+					}
+					if got := saw.of("slow"); ordered && !slices.IsSorted(got) {
+						t.Errorf("the events of a key came in the order %v", got)
+					}
+					if s := one(t, bus); s.Lag() != 0 || s.Retries != 0 {
+						t.Errorf("left behind: %+v", s)
+					}
+				})
+			})
+		}
+	}
+}
