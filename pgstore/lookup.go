@@ -18,6 +18,9 @@ const (
 const (
 	indexStep = 1000 // events that one Index adds when it is not told
 
+	// indexLock is what who fills or empties the index holds until the commit.
+	indexLock = "hashtextextended('pulse index of schema ' || $1::text, 0)"
+
 	// indexedSQL is how far the index reaches.
 	indexedSQL = "coalesce((SELECT position FROM @progress WHERE kind = 'index' AND name = 'lookup' ORDER BY n DESC LIMIT 1), 0)"
 
@@ -91,7 +94,7 @@ func (s *Store) Index(ctx context.Context, limit int) (more bool, err error) {
 	}
 	err = s.write(ctx, "index", func(tx *lazyTx) error {
 		mine := false
-		err := tx.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock(hashtextextended('pulse index of schema ' || $1::text, 0))", string(s.schema)).Scan(&mine)
+		err := tx.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock("+indexLock+")", string(s.schema)).Scan(&mine)
 		if err != nil || !mine {
 			return err
 		}
@@ -128,9 +131,14 @@ func (s *Store) indexRange(ctx context.Context, tx *lazyTx, after, through int64
 	return err
 }
 
-// DropIndex empties the index by key, actor and correlation. Read goes on without it until Index has filled it again.
+// DropIndex empties the index by key, actor and correlation. Read goes on without it until Index has filled it again. It waits for an
+// Index that is under way.
 func (s *Store) DropIndex(ctx context.Context) error {
 	return s.write(ctx, "drop index", func(tx *lazyTx) error {
+		// A statement of its own: the next ones see what an Index has committed meanwhile.
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock("+indexLock+")", string(s.schema)); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, s.schema.sql("DELETE FROM @lookup")); err != nil {
 			return err
 		}
