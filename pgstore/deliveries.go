@@ -6,9 +6,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edupulse-live/pulse"
 )
@@ -34,24 +36,33 @@ const (
 	forgetSQL = `DELETE FROM @deliveries WHERE subscription = $1 AND status = 'dropped'
 		AND position <= (SELECT position FROM @progress WHERE kind = 'subscription' AND name = $1 ORDER BY n DESC LIMIT 1)`
 
-	// pruneInboxSQL takes a number of inbox entries away that the cursor makes superfluous. One whose delivery still has a row is
+	// pruneInboxSQL takes up to $3 inbox entries away that the cursor makes superfluous. One whose delivery still has a row is
 	// needed: its effect may exist although the row says that it will be tried again.
 	//
-	// It is written so that the planner has no choice. On a table that was never analyzed it expects one row, and of two joins it would make
-	// loops in loops over all of it, which took minutes.
+	// It is written so that the planner has no choice: it walks along the inbox, and looks each entry up among the deliveries. On a table that
+	// was never analyzed it expects one row, and of two joins it would make loops in loops over all of it; a NOT IN it hashes only as long
+	// as it believes that the rows fit into memory. Both took minutes. The order of the look-up is that of the primary key only.
 	pruneInboxSQL = `DELETE FROM @inbox WHERE ctid = ANY (ARRAY(
 		SELECT i.ctid FROM @inbox i WHERE i.subscription = $1 AND i.generation = $2
 		AND i.position <= (SELECT position FROM @progress WHERE kind = 'subscription' AND name = $1 ORDER BY n DESC LIMIT 1)
-		AND i.position NOT IN (SELECT d.position FROM @deliveries d WHERE d.subscription = $1)
-		ORDER BY i.position LIMIT 5000))`
+		AND i.position IS DISTINCT FROM (SELECT d.position FROM @deliveries d WHERE d.subscription = i.subscription AND d.position >= i.position
+			ORDER BY d.position LIMIT 1)
+		ORDER BY i.position LIMIT $3))`
+
+	// planPruneSQL is for the plan of pruneInboxSQL, which a connection keeps: made while a table had few rows, it would read all of them each
+	// time, also when they have become many.
+	planPruneSQL = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)"
 
 	pruneProgressSQL = `DELETE FROM @progress WHERE kind = 'subscription' AND name = $1
 		AND n < (SELECT max(n) FROM @progress WHERE kind = 'subscription' AND name = $1)`
 
 	deliverySQL = "SELECT subscription, position, status, lane, attempt, due_at, failed_at, name, key, error, stack FROM @deliveries WHERE position > $1"
 
-	// pruneAdvances is after how many calls of Advance one of them takes away what is superfluous.
+	// pruneAdvances is after how many calls of Advance for a subscription one of them takes away what is superfluous.
 	pruneAdvances = 32
+	// pruneEntries is how many inbox entries it takes at most, for the sake of its time: 30 ms. If there are more the next call goes on. It
+	// is above what one call can make superfluous, the window of a subscription, which is 4,096 deliveries at most.
+	pruneEntries = 10_000
 )
 
 // mark enters positions into the inbox of the lease's generation and returns those that are handled already.
@@ -103,10 +114,7 @@ func (s *Store) Advance(ctx context.Context, lease pulse.Lease, p pulse.Progress
 		b.Queue(s.schema.sql(moveSQL), moveArgs(lease.Name, p.Cursor)...)
 		b.Queue(s.schema.sql(forgetSQL), lease.Name)
 	}
-	if s.advances.Add(1)%pruneAdvances == 0 {
-		b.Queue(s.schema.sql(pruneProgressSQL), lease.Name)
-		b.Queue(s.schema.sql(pruneInboxSQL), lease.Name, lease.Generation)
-	}
+	s.queuePrune(b, lease)
 	conn, err := s.acquire(ctx)
 	if err != nil {
 		return fail(op, err)
@@ -116,6 +124,24 @@ func (s *Store) Advance(ctx context.Context, lease pulse.Lease, p pulse.Progress
 		return failSent(op, err)
 	}
 	return nil
+}
+
+// queuePrune adds to b, now and then, what takes away what is superfluous. The first Advance of a store does too, as processes may be short-lived.
+func (s *Store) queuePrune(b *pgx.Batch, lease pulse.Lease) {
+	counter, _ := s.advances.LoadOrStore(lease.Name, new(atomic.Int64))
+	untilNext := counter.(*atomic.Int64)
+	if untilNext.Add(-1) >= 0 {
+		return
+	}
+	untilNext.Store(pruneAdvances - 1)
+	b.Queue(planPruneSQL)
+	b.Queue(s.schema.sql(pruneProgressSQL), lease.Name)
+	b.Queue(s.schema.sql(pruneInboxSQL), lease.Name, lease.Generation, pruneEntries).Exec(func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() == pruneEntries {
+			untilNext.Store(0)
+		}
+		return nil
+	})
 }
 
 // storable is text as PostgreSQL takes it: UTF-8 without zero bytes.

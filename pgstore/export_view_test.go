@@ -15,5 +15,9 @@ func (s *Store) ReadAfter(ctx context.Context, before func()) error {
 	return err
 }
 
-// PruneInboxSQL is the statement that takes superfluous inbox entries away, of a subscription ($1) in a generation ($2).
-func PruneInboxSQL(s *Store) string { return s.schema.sql(pruneInboxSQL) }
+// PruneEntries is how many inbox entries one call of Advance takes away at most.
+const PruneEntries = pruneEntries
+
+// PruneInboxSQL is the statement that takes up to $3 superfluous inbox entries away, of a subscription ($1) in a generation ($2), and the one
+// before it.
+func PruneInboxSQL(s *Store) (before, prune string) { return planPruneSQL, s.schema.sql(pruneInboxSQL) }

@@ -56,7 +56,7 @@ type Store struct {
 	hints     hints
 	head      atomic.Int64 // of the log, as far as known here
 	pageRows  atomic.Int64 // how many rows of the log made up the size of a page lately
-	advances  atomic.Int64
+	advances  sync.Map     // name of a subscription -> *atomic.Int64: how many calls of Advance are left until one prunes
 
 	mu     sync.Mutex
 	closed bool
