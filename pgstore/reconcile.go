@@ -12,8 +12,9 @@ import (
 
 // Reconcile makes a log usable that was restored or copied into another cluster, where the transaction ids in it mean nothing: Info refuses to
 // sequence it until then. It begins a new epoch, gives the events that had no position yet their positions, in the order in which they were
-// emitted, and returns how many there were. Appends wait for it, and it for transactions that have appended. On a log that
-// needs nothing of that it does nothing.
+// emitted, and returns how many there were. It waits for transactions that have appended. An Append waits for it up to three seconds, one of
+// several events a tenth of that, and then is an ErrBusy; in a transaction of yours it waits as long as your lock_timeout lets it. On a log
+// that needs nothing of that it does nothing.
 //
 // What the restored copy lacks it cannot know: readers and brokers that are ahead of the log find that out by their cursors.
 func (s *Store) Reconcile(ctx context.Context) (sequenced int, err error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -121,6 +122,31 @@ func TestReconcileALogicalCopy(t *testing.T) {
 	if i := info(t, old); i.Head != 100 || i.Epoch != 1 {
 		t.Fatalf("the log that was copied is %+v", i)
 	}
+}
+
+// Appends beside Reconcile do not wait for ever.
+func TestAppendsBesideReconcile(t *testing.T) {
+	dsn := newDatabase(t)
+	s, pool := openStore(t, dsn), openPool(t, dsn, "1")
+	origin := originOf(t, s)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	run(t, tx, "ALTER TABLE pulse.events ALTER COLUMN epoch SET DEFAULT 1") // the lock that Reconcile holds
+	one, several := lessons(origin, 1), lessons(origin, 2)
+	for _, recs := range [][]pulse.Record{several, one} {
+		begin := time.Now()
+		wantError(t, s.Append(t.Context(), recs), pulse.ErrBusy)
+		if took := time.Since(begin); took < 300*time.Millisecond || len(recs) == 1 && took < 3*time.Second {
+			t.Errorf("%d events waited %s only", len(recs), took)
+		}
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	appendTo(t, s, append(one, several...)...)
 }
 
 // restore copies the database of dsn into the server's own.
