@@ -19,12 +19,17 @@ const (
 	resolveTimeout = 10 * time.Second
 	// repeatTries is how often a unit of repeated ids is tried that the server gave up for the sake of another transaction.
 	repeatTries = 5
+
+	// mostUnitBytes is how much the events of one unit take at most, by their sizes. PostgreSQL takes messages of up to 1 GiB, and the text that
+	// repeated ids are sent in is up to four times as long.
+	mostUnitBytes = 255 << 20
 )
 
 // Append stores recs as one unit; see pulse.Store. It is one statement, unless one of the ids is stored already or is just being
 // stored by another transaction, for whose end it waits up to three seconds, for a
 // unit of several a tenth of that; then the error is an ErrBusy. When the connection is lost before the server
-// answered, Append finds out what happened by storing the same ids again; only if that fails too the error is an ErrUnknown.
+// answered, Append finds out what happened by storing the same ids again; only if that fails too the error is an ErrUnknown. A unit of more
+// than 255 MiB is an ErrTooLarge.
 func (s *Store) Append(ctx context.Context, recs []pulse.Record) error {
 	if err := s.enter(ctx); err != nil {
 		return fail(opAppend, err)
@@ -61,17 +66,24 @@ const opAppend = "append"
 // ParallelAppends is 2: while the server writes one large batch of emits the next is made; see pulse.Parallel.
 func (s *Store) ParallelAppends() int { return 2 }
 
-// check refuses records that do not belong into this log.
+// check refuses records that do not belong into this log, and more than a unit can have.
 func (s *Store) check(recs []pulse.Record) error {
+	total := 0
 	for i := range recs {
 		rec := &recs[i]
 		if rec.Origin != s.origin {
 			return fmt.Errorf("%w: event %s was made for the log %q, this one is %q: make its digests with the origin that Info gives",
 				pulse.ErrInvalid, rec.ID, rec.Origin, s.origin)
 		}
-		if n := rec.Size(); n > s.limit {
+		n := rec.Size()
+		if n > s.limit {
 			return fmt.Errorf("%w: event %s takes %d bytes, the limit of this log is %d", pulse.ErrTooLarge, rec.ID, n, s.limit)
 		}
+		total += n
+	}
+	if total > s.most {
+		return fmt.Errorf("%w: %d events take %d bytes together, and what is stored at once %d at most: emit them in %d parts or more",
+			pulse.ErrTooLarge, len(recs), total, s.most, (total+s.most-1)/s.most)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -83,6 +84,51 @@ func TestAUnitOfVeryManyIsOne(t *testing.T) {
 	for i := range envs {
 		if envs[i].ID != recs[i].ID {
 			t.Fatalf("another event stands at position %d", envs[i].Position)
+		}
+	}
+}
+
+// A unit that could not be sent, or only while its ids are new, is refused before anything is.
+func TestAUnitOfTooManyBytesIsRefused(t *testing.T) {
+	s := openStore(t, newDatabase(t))
+	recs := lessons(originOf(t, s), 10)
+	size := 0
+	for i := range recs {
+		size += recs[i].Size()
+	}
+	pgstore.LimitUnits(s, size-1)
+	parts := "emit them in 2 parts"
+	wantError(t, s.Append(t.Context(), recs), pulse.ErrTooLarge, "10 events", parts)
+	wantError(t, s.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error { return tx.Append(ctx, recs) }), pulse.ErrTooLarge, parts)
+	if head := info(t, s).Head; head != 0 {
+		t.Fatalf("%d events of a refused unit are stored", head)
+	}
+	appendTo(t, s, recs[:5]...)
+	appendTo(t, s, recs[5:]...)
+	pgstore.LimitUnits(s, size)
+	appendTo(t, s, recs...)
+	if head := info(t, s).Head; head != 10 {
+		t.Fatalf("%d events are stored, want 10", head)
+	}
+}
+
+// A unit as large as it may be can be sent, whatever is in it.
+func TestTheLargestUnitFitsIntoAMessage(t *testing.T) {
+	const message = 1<<30 - 2 // PostgreSQL's limit
+	quotes := strings.Repeat(`"`, 100)
+	for name, change := range map[string]func(r *pulse.Record){
+		"small":       func(r *pulse.Record) {},
+		"quotes":      func(r *pulse.Record) { r.Data = []byte(`["` + strings.Repeat(`","`, 10_000) + `"]`) },
+		"backslashes": func(r *pulse.Record) { r.Data = []byte(`"` + strings.Repeat(`\`, 10_000) + `"`) },
+		"attributes": func(r *pulse.Record) {
+			r.Key, r.Correlation, r.Trace, r.Actor, r.Causation = quotes, quotes, quotes, uuid.New(), uuid.New()
+			r.Extensions = []byte(`{"a":"` + strings.Repeat(`\`, 100) + `"}`)
+		},
+	} {
+		recs := []pulse.Record{storetest.Record("log/1", change), storetest.Record("log/1", change)}
+		text, size := len(pgstore.Text(recs)), recs[0].Size()+recs[1].Size()
+		if most := float64(text) / float64(size) * pgstore.MostUnitBytes; most > message-1<<20 {
+			t.Errorf("%s: the text of a unit is up to %.0f bytes long", name, most)
 		}
 	}
 }

@@ -60,7 +60,7 @@ const (
 
 	// pruneAdvances is after how many calls of Advance for a subscription one of them takes away what is superfluous.
 	pruneAdvances = 32
-	// pruneEntries is how many inbox entries it takes at most, for the sake of its time: 30 ms. If there are more the next call goes on. It
+	// pruneEntries is how many inbox entries it takes at most, for the sake of its time, some 50 ms. If there are more the next call goes on. It
 	// is above what one call can make superfluous, the window of a subscription, which is 4,096 deliveries at most.
 	pruneEntries = 10_000
 )

@@ -7,6 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/edupulse-live/pulse"
 )
 
 // Explainer carries out statements of a store on a connection of its own, whose plans get as old as it is, and tells the plans.
@@ -60,6 +62,15 @@ func (x *Explainer) Near(ctx context.Context, after, through int64) (plan string
 
 // Close closes the connection.
 func (x *Explainer) Close(ctx context.Context) error { return x.conn.Close(ctx) }
+
+// LimitUnits makes units of more than so many bytes too large.
+func LimitUnits(s *Store, bytes int) { s.most = bytes }
+
+// MostUnitBytes is how much a unit takes at most.
+const MostUnitBytes = mostUnitBytes
+
+// Text is what recs are sent as, at most.
+func Text(recs []pulse.Record) string { return new(unit).text(recs) }
 
 // FenceSQL is the statement that a transaction fences itself with before it commits.
 func FenceSQL(s *Store) string { return s.sql.fence }

@@ -181,10 +181,10 @@ func (m *migrator) next(ctx context.Context) (version int, mine bool, err error)
 }
 
 func migrationsOf(opts *Options) (all []Migration, err error) {
-	schema := opts.schema()
-	if err := schema.check(); err != nil {
+	if err := opts.check(); err != nil {
 		return nil, err
 	}
+	schema := opts.schema()
 	for number := 1; number <= latestSchema; number++ {
 		names, err := fs.Glob(migrations, fmt.Sprintf("migrations/%04d_*.sql", number))
 		if err != nil || len(names) != 1 {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -19,9 +20,9 @@ type Options struct {
 	// Schema is where the tables are. Default "pulse". It is created when it is not there.
 	Schema Schema
 	// Origin is the name of the log, part of every digest. Default "pulse/" and a random UUID. For an existing log it may
-	// be left empty; another one than the log's is an error.
+	// be left empty; another one than the log's is an error. It is UTF-8 without zero bytes.
 	Origin string
-	// MaxEventBytes is the size limit of one event, as Envelope.Size counts. Default 512 KiB. An existing log keeps its own.
+	// MaxEventBytes is the size limit of one event, as Envelope.Size counts. Default 512 KiB, at most 255 MiB. An existing log keeps its own.
 	MaxEventBytes int
 }
 
@@ -31,6 +32,21 @@ func (o *Options) schema() Schema {
 		return DefaultSchema
 	}
 	return o.Schema
+}
+
+// check refuses what a log cannot be made with.
+func (o *Options) check() error {
+	if err := o.schema().check(); err != nil || o == nil {
+		return err
+	}
+	switch {
+	case !utf8.ValidString(o.Origin) || strings.Contains(o.Origin, "\x00"):
+		return fmt.Errorf("%w: origin %.80q: give a name in UTF-8 without zero bytes, or none", pulse.ErrInvalid, o.Origin)
+	case o.MaxEventBytes < 0 || o.MaxEventBytes > mostUnitBytes:
+		return fmt.Errorf("%w: events of up to %d bytes: give MaxEventBytes from 1 to %d, or 0 for %d",
+			pulse.ErrInvalid, o.MaxEventBytes, mostUnitBytes, defaultMaxBytes)
+	}
+	return nil
 }
 
 const (
@@ -45,7 +61,8 @@ type Store struct {
 	ownPool  bool
 	schema   Schema
 	origin   string
-	limit    int
+	limit    int // size of an event
+	most     int // mostUnitBytes, less in tests
 	sql      statements
 	nameless atomic.Bool   // a name turned out wrong, see roundTrip
 	buffers  sync.Pool     // of *unit
@@ -120,10 +137,10 @@ func open(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error
 	if opts == nil {
 		opts = &Options{}
 	}
-	s := &Store{pool: pool, schema: opts.schema()}
-	if err := s.schema.check(); err != nil {
+	if err := opts.check(); err != nil {
 		return nil, fail("open", err)
 	}
+	s := &Store{pool: pool, schema: opts.schema(), most: mostUnitBytes}
 	s.sql = newStatements(s.schema)
 	s.buffers.New = func() any { return new(unit) }
 	s.room = make(chan struct{}, max(1, int(pool.Config().MaxConns)-2))

@@ -85,6 +85,10 @@ func TestOpenRefuses(t *testing.T) {
 		{"another name", dsn, &pgstore.Options{Origin: "college"}, pulse.ErrInvalid, `"school"`},
 		{"a newer version", dsn, &pgstore.Options{Schema: "newer"}, pulse.ErrInvalid, "upgrade"},
 		{"a schema to be quoted", dsn, &pgstore.Options{Schema: "My Schema"}, pulse.ErrInvalid, "lower-case"},
+		{"a name with a zero byte", dsn, &pgstore.Options{Schema: "mine", Origin: "a\x00b"}, pulse.ErrInvalid, "without zero bytes"},
+		{"a name that is not UTF-8", dsn, &pgstore.Options{Schema: "mine", Origin: "a\xffb"}, pulse.ErrInvalid, "give a name in UTF-8"},
+		{"events too large to be sent", dsn, &pgstore.Options{Schema: "mine", MaxEventBytes: 1 << 40}, pulse.ErrInvalid, "from 1 to 267386880, or 0 for 524288"},
+		{"events of less than nothing", dsn, &pgstore.Options{Schema: "mine", MaxEventBytes: -1}, pulse.ErrInvalid, "from 1 to 267386880"},
 		{"no rights", onRole(dsn, "guest"), &pgstore.Options{Schema: "mine"}, pulse.ErrInvalid, "what Grants returns"},
 		{"no database", pgtest.OnDatabase(t, dsn, "nowhere"), nil, pulse.ErrInvalid, "nowhere"},
 	} {
@@ -96,6 +100,8 @@ func TestOpenRefuses(t *testing.T) {
 			wantError(t, err, c.want, c.says)
 		})
 	}
+	_, err := pgstore.Migrations(&pgstore.Options{Origin: "a\x00b"})
+	wantError(t, err, pulse.ErrInvalid, "without zero bytes")
 	same := openWith(t, dsn, &pgstore.Options{Origin: "school", MaxEventBytes: 17})
 	if i := info(t, same); i.MaxBytes != 512<<10 {
 		t.Fatalf("an existing log took another size limit: %+v", i)
