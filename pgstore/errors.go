@@ -186,7 +186,7 @@ func explain(pg *pgconn.PgError) string {
 		return "an earlier statement of the transaction had failed: roll it back"
 	case "25006", "55000":
 		return "the server is read-only, a standby perhaps: use the primary"
-	case "42P01", "3F000", "42704", "42883":
+	case "42P01", "3F000", "42883":
 		return "the tables are not there: open a store on this database and schema first"
 	case unknownStatement, statementExists:
 		return "a pooler seems to stand between that gives each transaction another connection: put default_query_exec_mode=exec into the DSN"

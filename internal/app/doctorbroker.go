@@ -72,7 +72,7 @@ func (d *doctor) publication(ctx context.Context, p *publication) {
 		return
 	}
 	const cause = "the log was restored from an older copy or replaced, or another store publishes there"
-	advice := "restore the newer log; or give this store " + p.own + "; or, to go on with this log, stop what publishes, " + p.anew + ", and start it again"
+	advice := "restore the newer log; or give this store " + p.own + "; or, to go on with this log, stop what publishes, " + p.anew + ", start it again, and resume what is paused (pulse subscription resume)"
 	switch env, err := d.event(ctx, last.Position); {
 	case err != nil:
 		d.found("broker", Fail, "%v", err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/pgstore"
@@ -61,7 +62,7 @@ func Migrate(ctx context.Context, spec StoreSpec) ([]pgstore.Migration, error) {
 // PlanMigrations returns what Migrate would do.
 func PlanMigrations(ctx context.Context, spec StoreSpec) ([]pgstore.Migration, error) {
 	pending, err := pgstore.Plan(ctx, spec.DSN(), spec.options())
-	return pending, explainOpen(spec, err, "use the tables")
+	return pending, explainOpen(spec, err, useTables)
 }
 
 // AllMigrations returns what Migrate would do to an empty database. It asks no server.
@@ -82,7 +83,7 @@ func Foreign(ctx context.Context, spec StoreSpec) (foreign bool, err error) {
 	err = withConnection(ctx, spec, func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, `SELECT s.system_identifier <> c.system_identifier FROM `+spec.table("settings")+` s, pg_control_system() c`).Scan(&foreign)
 	})
-	return foreign, explainOpen(spec, err, "read the log")
+	return foreign, explainOpen(spec, err, useTables)
 }
 
 // Reconciled is what Reconcile did.
@@ -113,14 +114,15 @@ func (s StoreSpec) table(name string) string {
 
 // withConnection runs fn with a connection that keeps nothing in a session, so that it may be one of a pooler.
 func withConnection(ctx context.Context, spec StoreSpec, fn func(conn *pgx.Conn) error) error {
-	config, err := pgx.ParseConfig(spec.DSN())
+	ofPool, err := pgxpool.ParseConfig(spec.DSN()) // which knows what the DSN says of pools
 	if err != nil {
 		return err
 	}
+	config := ofPool.ConnConfig
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return explainOpen(spec, err, "use the tables")
+		return explainOpen(spec, err, useTables)
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // what was asked was answered
 	return fn(conn)
@@ -143,6 +145,9 @@ type storeError struct {
 func (e *storeError) Error() string { return e.text }
 func (e *storeError) Unwrap() error { return e.err }
 
+// useTables is what a role needs what pulse migrate --grants prints for.
+const useTables = "use the tables"
+
 // explainOpen says in one sentence why the store could not be opened. what is that for which rights may be missing.
 func explainOpen(spec StoreSpec, err error, what string) error {
 	if err == nil {
@@ -163,7 +168,10 @@ func explainOpen(spec StoreSpec, err error, what string) error {
 		case startingUp:
 			return say("the server of %s takes no connections now: %s: try again soon", spec, server.Message)
 		case notAllowed:
-			return say("the user %s of %s may not %s (%s): give it the rights by the SQL that pulse migrate --grants %[1]s prints, or use the role that owns the tables or may create them",
+			if what != useTables {
+				return say("the user %s of %s may not %s (%s): do it as the role that owns the tables, or that may create them", config.User, spec, what, server.Message)
+			}
+			return say("the user %s of %s may not %s (%s): give it the rights by the SQL that pulse migrate --grants %[1]s prints, or use the role that owns the tables",
 				config.User, spec, what, server.Message)
 		}
 		return err

@@ -170,7 +170,7 @@ func TestOpenPostgresRefuses(t *testing.T) {
 		"no server":         {nowhere, pulse.ErrStore, []string{"postgres://app@127.0.0.1:1/school?sslmode=prefer cannot be reached: ", "connection refused", "does it run"}},
 		"no database":       {as(t, elsewhere, "pulse", secret), pulse.ErrInvalid, []string{"there is no database missing_", "ENCODING 'UTF8'"}},
 		"no role":           {as(t, cfg, "nobody_at_all", secret), pulse.ErrInvalid, []string{"does not let the user nobody_at_all in", "PGPASSWORD"}},
-		"no right":          {as(t, cfg, "guest", secret), pulse.ErrInvalid, []string{"the user guest of ", "may not create the tables", "pulse migrate --grants guest"}},
+		"no right":          {as(t, cfg, "guest", secret), pulse.ErrInvalid, []string{"the user guest of ", "may not create the tables", "as the role that owns the tables"}},
 		"no right to use":   {as(t, old, "guest", secret), pulse.ErrInvalid, []string{"the user guest of ", "may not use the tables", "pulse migrate --grants guest"}},
 		"tables of another": {old, pulse.ErrInvalid, []string{"newer pulse (version 99", "upgrade pulse"}},
 	} {

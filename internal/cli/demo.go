@@ -45,7 +45,7 @@ func newDemoCommand(env *environment) *cobra.Command {
 		Use:   "demo",
 		Short: "Play a small learning platform, or a real year of a large one",
 		Long: `Demo plays a small learning platform on a store of its own: teachers publish, students enrol, submit quizzes and
-earn badges. It shows what is emitted (→), published to the broker (⇢), and what four stand-in side effects make of
+earn badges. It shows what is emitted (→), published to the broker (⇢), and what five stand-in side effects make of
 it: handled (✓), failed and tried again (↻), given up (✗). Ctrl-C ends it; while it runs, look at it with the other
 commands.
 

@@ -114,15 +114,23 @@ func (env *environment) emit(ctx context.Context, a *app.App, event pulse.Raw, o
 			Name     string         `json:"name"`
 			Position pulse.Position `json:"position,omitempty"` // absent when the event was there before
 		}
-		return env.printJSON(emitted{id, event.Name, position})
+		return recorded(id, env.printJSON(emitted{id, event.Name, position}))
 	}
 	switch {
 	case position > 0:
-		return env.printf("%s at position %d\n", id, position)
+		return recorded(id, env.printf("%s at position %d\n", id, position))
 	case err == nil:
 		env.notef("the event was there already, nothing changed")
 	}
-	return env.printf("%s\n", id)
+	return recorded(id, env.printf("%s\n", id))
+}
+
+// recorded says of an error of printing that the event is in the log all the same.
+func recorded(id uuid.UUID, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("the event %s is recorded, do not emit it again but with --id: that could not be printed: %w", id, err)
 }
 
 // positionOf looks for an event above a position that was the head before it was emitted; 0 when it is not there.

@@ -24,7 +24,7 @@ func helpTopics() []*cobra.Command {
   4    the event id is taken by an event that says something else
   130  interrupted by Ctrl-C; 143 by SIGTERM
 
-The first Ctrl-C lets what is under way finish, the second aborts. "serve" ends with 0 after either when it could finish.`,
+The first Ctrl-C or SIGTERM lets what is under way finish, the second aborts. "serve" ends with 0 after one when it could finish.`,
 		},
 		{Use: "configuration", Short: "Flags, variables and the configuration file", Long: configurationHelp()},
 	}
@@ -38,7 +38,7 @@ the current directory when there is one. Its keys are the names of the flags:
 
 `)
 	for _, s := range app.Settings() {
-		fmt.Fprintf(&b, "  %-15s %-21s %s%s\n", s.Name, s.Variable, strings.ReplaceAll(s.Help, "`", ""), s.DefaultText())
+		fmt.Fprintf(&b, "  %-18s %-24s %s%s\n", s.Name, s.Variable, strings.ReplaceAll(s.Help, "`", ""), s.DefaultText())
 	}
 	b.WriteString(`
 An example of a file:
@@ -48,7 +48,7 @@ An example of a file:
   log-format: json
   broker: nats://nats.example.org:4222
 
-The settings from broker on are for serve and republish. Unknown keys are refused. An empty variable
+The settings from broker on are for serve, republish, doctor and subscription drop. Unknown keys are refused. An empty variable
 counts as not set. Paths are relative to the current directory.`)
 	return b.String()
 }

@@ -24,7 +24,7 @@ func newImportCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE|-",
 		Short: "Record events from a file of CloudEvents",
-		Long: `Import records events from a file, or from stdin, with one CloudEvent 1.0 in JSON on each line. Ids, times, keys,
+		Long: `Import records events from a file, or from stdin, with one CloudEvent 1.0 in JSON on each line. Ids, times of occurrence, keys,
 actors, correlations, sources, unknown attributes and the bytes of payloads are kept; positions are given anew,
 in the order of the lines.
 

@@ -71,7 +71,9 @@ func (o *logOptions) check(cmd *cobra.Command) (pulse.Query, error) {
 	case o.follow && changed("until"):
 		return q, usagef("--follow does not end at a time: leave out --until")
 	case o.follow && !changed("after") && !changed("since") && !changed("tail"):
-		o.tail = followTail
+		if o.tail = followTail; q.Limit > 0 {
+			o.tail = min(o.tail, q.Limit)
+		}
 	}
 	return q, nil
 }
@@ -96,6 +98,12 @@ func (env *environment) log(ctx context.Context, a *app.App, q pulse.Query, opts
 			return err
 		}
 		q.After = next
+		if left > 0 {
+			if left -= len(envs); left == 0 {
+				return nil
+			}
+			q.Limit = left
+		}
 	}
 	for opts.tail == 0 || opts.follow {
 		page, err := a.Store.Read(ctx, q)

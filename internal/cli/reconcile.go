@@ -46,7 +46,7 @@ docs/postgres.md.`,
 			return env.printReconciled(spec, foreign, r)
 		},
 	}
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
 }
 
