@@ -128,6 +128,12 @@ func (b *Bus) Close() error {
 	return nil
 }
 
+func (b *Bus) isClosed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
+}
+
 // shapeCache remembers the shape of each event type.
 type shapeCache struct{ m sync.Map } // reflect.Type -> shape
 

@@ -139,10 +139,14 @@ func (b *Bus) emit(ctx context.Context, to Appender, evs []Event, opts []EmitOpt
 	if len(recs) == 0 {
 		return ids, nil
 	}
+	inTx := to != Appender(b.batch) && to != Appender(b.given) // else the batcher knows
+	if inTx && b.isClosed() {
+		return ids, fmt.Errorf("emit %s: %w: the bus was closed", nameForError(evs[0]), ErrClosed)
+	}
 	if err := to.Append(ctx, recs); err != nil {
 		return ids, fmt.Errorf("emit %s: %w", nameForError(evs[0]), err)
 	}
-	if to != Appender(b.batch) && to != Appender(b.given) {
+	if inTx {
 		b.appended(to, recs)
 	}
 	return ids, nil

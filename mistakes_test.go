@@ -37,6 +37,7 @@ func TestMistakes(t *testing.T) {
 		"an option of a destination":   bus.Publish("nats", membroker.New(nil).Publisher("nats"), nil),
 		"a middleware":                 bus.Subscribe("mailer", handler, pulse.Use(nil)),
 		"a transaction":                load(bus.In(nil).Emit(t.Context(), lesson{"a", 1})),
+		"a longest wait that is short": bus.Subscribe("mailer", handler, pulse.Retry(pulse.RetryPolicy{First: time.Hour, Max: time.Minute})),
 		"a type loaded by pointer":     byPointer(),
 		"a type loaded without a name": first(pulse.Load[pulse.Raw](t.Context(), bus, pulse.Query{Name: "lesson.changed"})),
 	} {
@@ -129,4 +130,25 @@ func (p picky) PublishBatch(ctx context.Context, envs []pulse.Envelope) []pulse.
 		}
 	}
 	return p.Publisher.PublishBatch(ctx, envs)
+}
+
+// Close ends all that was begun before it with an ErrClosed.
+func TestClosedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, store := newBus(t)
+		subscribe(t, bus, "mailer", pulse.On(func(context.Context, lesson) error { return errors.New("no") }))
+		emit(t, bus, lesson{"a", 1})
+		drained := make(chan error)
+		go func() { drained <- bus.Drain(t.Context()) }()
+		time.Sleep(10 * time.Millisecond)
+		if err := bus.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-drained; !errors.Is(err, pulse.ErrClosed) {
+			t.Errorf("Drain: %v", err)
+		}
+		if _, err := bus.In(store).Emit(t.Context(), lesson{"a", 2}); !errors.Is(err, pulse.ErrClosed) {
+			t.Errorf("Emit in a transaction: %v", err)
+		}
+	})
 }

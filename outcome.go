@@ -41,7 +41,7 @@ func isUnavailable(err error) bool {
 type RetryPolicy struct {
 	Attempts int           // attempts in all, the first included; default 10. Then it is a dead letter
 	First    time.Duration // wait after the first failure, doubled after each further one; default 1 second
-	Max      time.Duration // longest wait; default 15 minutes
+	Max      time.Duration // longest wait, not below First; default 15 minutes, or First if that is longer
 }
 
 func (p RetryPolicy) withDefaults() RetryPolicy {
@@ -52,14 +52,14 @@ func (p RetryPolicy) withDefaults() RetryPolicy {
 		p.First = time.Second
 	}
 	if p.Max == 0 {
-		p.Max = 15 * time.Minute
+		p.Max = max(15*time.Minute, p.First)
 	}
 	return p
 }
 
 func (p RetryPolicy) validate() error {
-	if p.Attempts < 1 || p.First < 0 || p.Max < 0 {
-		return fmt.Errorf("%w: retry policy %+v: attempts must be at least 1 and waits not negative", ErrInvalid, p)
+	if p.Attempts < 1 || p.First < 0 || p.Max < p.First {
+		return fmt.Errorf("%w: retry policy %+v: attempts must be at least 1, waits not negative and Max not below First", ErrInvalid, p)
 	}
 	return nil
 }

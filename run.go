@@ -134,6 +134,9 @@ func (b *Bus) Drain(ctx context.Context) error {
 func (b *Bus) awaitDrained(ctx context.Context, runners map[string]*runner) error {
 	for {
 		drained, err := b.drained(ctx, runners)
+		if ctx.Err() != nil && b.isClosed() {
+			return fmt.Errorf("drain: %w: the bus was closed before everything was handled", ErrClosed)
+		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("drain: %w before everything was handled", ctx.Err())
 		}

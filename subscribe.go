@@ -65,7 +65,7 @@ func Retry(p RetryPolicy) SubscribeOption {
 	}
 }
 
-// Concurrency is the number of handlers that run at the same time. Default 8.
+// Concurrency is the number of handlers that run at the same time. Default 8. A batch handler of an ordered subscription runs alone.
 func Concurrency(n int) SubscribeOption {
 	return func(s *subscription) error {
 		if n < 1 || n > window {
