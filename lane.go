@@ -95,20 +95,6 @@ func (u *unacked) advance(c *Cursor) {
 	u.unsaved += n
 }
 
-// undone returns the deliveries that are not done and have one behind them that is.
-func (u *unacked) undone() (items []*item) {
-	for i, last := 0, 0; i < len(u.entries); i++ {
-		if u.entries[i].done {
-			for ; last < i; last++ {
-				if e := u.entries[last]; !e.done {
-					items = append(items, e.item)
-				}
-			}
-		}
-	}
-	return items
-}
-
 // dueHeap orders items that wait for their next attempt by the time it is due.
 type dueHeap []*item
 

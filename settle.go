@@ -212,16 +212,23 @@ func (s *session) giveBack(it *item) {
 	it.row.Due = time.Now()
 }
 
-// passBy makes rows of the deliveries that others behind them have overtaken, so that the cursor passes all: what was handled is not read again.
+// passBy makes rows of the deliveries that handled ones behind them have overtaken, so that the cursor passes all: what was handled is not read again.
 func (s *session) passBy() {
 	if s.fenced || s.failed != nil || s.sub.publisher != nil {
 		return
 	}
-	for _, it := range s.unacked.undone() {
-		s.putRow(it, StatusRetry)
-		it.row.Attempt, it.row.Due = it.attempt-1, time.Now()
+	overtaken := 0 // entries
+	for i, e := range s.unacked.entries {
+		if e.done && e.item != nil && s.rows[e.position] == nil {
+			overtaken = i
+		}
 	}
-	s.moved()
+	for _, e := range s.unacked.entries[:overtaken] {
+		if it := e.item; !e.done {
+			s.putRow(it, StatusRetry)
+			it.row.Attempt, it.row.Due = it.attempt-1, time.Now()
+		}
+	}
 }
 
 // unrecord gives back what was written down as being tried and will not be.
