@@ -86,3 +86,37 @@ func TestACleanEndRepeatsNothing(t *testing.T) {
 		}
 	}
 }
+
+// A handler that does not return in time is left behind; its delivery comes again, and what was handled behind it does not.
+func TestAnEndThatLeavesAHandlerBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memstore.New(nil)
+		var saw seen
+		life := func(d time.Duration, handle func(e lesson), evs ...lesson) {
+			bus, err := pulse.New(store, &pulse.Options{Logger: quiet.Logger, DrainTimeout: time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			subscribe(t, bus, "mailer", pulse.Start(pulse.Beginning), pulse.Timeout(time.Hour), pulse.On(func(_ context.Context, e lesson) error {
+				saw.add(e)
+				handle(e)
+				return nil
+			}))
+			emit(t, bus, evs...)
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			defer cancel()
+			if err := bus.Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		life(time.Second, func(e lesson) {
+			if e.N == 2 {
+				time.Sleep(10 * time.Second) // whatever its context says
+			}
+		}, lesson{"a", 1}, lesson{"b", 2}, lesson{"c", 3})
+		life(time.Minute, func(lesson) {})
+		if a, b, c := saw.of("a"), saw.of("b"), saw.of("c"); len(a) != 1 || len(b) != 2 || len(c) != 1 {
+			t.Errorf("handled %v, %v and %v", a, b, c)
+		}
+	})
+}

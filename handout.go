@@ -197,14 +197,9 @@ func (s *session) findHung() {
 		it.hung = true
 		s.endTurn(it)
 		s.bus.log.Error("pulse: a handler does not return", "subscription", s.sub.name, "event", it.env.Name, "position", it.env.Position)
-		s.putRow(it, StatusRunning)
-		it.row.Attempt = it.attempt
+		s.noteRunning(it)
 		it.row.Error = fmt.Sprintf("the handler did not return within its timeout of %s", s.sub.timeout)
 		it.row.FailedAt = now
-		if it.entry != nil {
-			s.done(it.entry)
-			s.moved()
-		}
 		if it.row.Lane != "" {
 			s.block(it)
 		}

@@ -224,10 +224,26 @@ func (s *session) passBy() {
 		}
 	}
 	for _, e := range s.unacked.entries[:overtaken] {
-		if it := e.item; !e.done {
-			s.putRow(it, StatusRetry)
-			it.row.Attempt, it.row.Due = it.attempt-1, time.Now()
+		it := e.item
+		if e.done {
+			continue
 		}
+		if _, runs := s.running[it]; runs {
+			s.noteRunning(it)
+			continue
+		}
+		s.putRow(it, StatusRetry)
+		it.row.Attempt, it.row.Due = it.attempt-1, time.Now()
+	}
+}
+
+// noteRunning writes down that a delivery is being tried, so that the cursor can pass it. Its envelope is the worker's.
+func (s *session) noteRunning(it *item) {
+	s.putRow(it, StatusRunning)
+	it.row.Attempt = it.attempt
+	if it.entry != nil {
+		s.done(it.entry)
+		s.moved()
 	}
 }
 
