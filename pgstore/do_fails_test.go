@@ -310,6 +310,16 @@ func TestDoWhileRowsAreRead(t *testing.T) {
 			_, err := tx.Exec(t.Context(), "SELECT $1::int", 1)
 			return err
 		},
+		"a way past it": func(rows pgx.Rows, tx pgx.Tx, e pulse.Emitter) error {
+			rows.Next()
+			if _, err := e.Emit(t.Context(), lesson()); err != nil {
+				return err
+			}
+			conn := tx.Conn()
+			rows.Close()
+			_, err := conn.Exec(t.Context(), "SELECT 1") // which was to come behind the event
+			return err
+		},
 		"an id that is compared": func(rows pgx.Rows, _ pgx.Tx, e pulse.Emitter) error {
 			rows.Next()
 			if _, err := e.Emit(t.Context(), lesson()); err != nil {

@@ -169,6 +169,8 @@ func (t *lazyTx) LargeObjects() pgx.LargeObjects {
 
 func (t *lazyTx) Conn() *pgx.Conn {
 	t.direct = true
-	_ = t.open(t.ctx) // Commit says it again
+	if err := t.open(t.ctx); err != nil {
+		_ = t.refuse(err) // Commit says it: what is sent on the connection would come before what is kept
+	}
 	return t.conn
 }
