@@ -19,7 +19,7 @@ const benchStore = "pulse-bench.db"
 const benchSchema = "pulse_bench"
 
 func newBenchCommand(env *environment) *cobra.Command {
-	opts, broker := bench.Options{}, ""
+	opts, broker := bench.Options{Rounds: 3, Waiting: 1_000_000, Backlog: 500_000}, ""
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure this machine",
@@ -65,6 +65,9 @@ logs in by SCRAM-SHA-512.`,
 			if err != nil {
 				return err
 			}
+			if opts.Time <= 0 {
+				return usagef("--time %v: give a time such as 3s", opts.Time)
+			}
 			opts.Open = func(ctx context.Context, path string) (bench.Store, error) { return app.OpenSQLite(ctx, path) }
 			switch {
 			case !cmd.Flags().Changed("store") && env.getenv("PULSE_STORE") == "":
@@ -85,10 +88,10 @@ logs in by SCRAM-SHA-512.`,
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&opts.Only, "only", nil, "measure only these `sections`: "+strings.Join(bench.Sections(), ", "))
-	flags.IntVar(&opts.Rounds, "rounds", 3, "how often what is compared is measured; medians are printed")
-	flags.DurationVar(&opts.Time, "time", 3*time.Second, "how long one measurement takes")
-	flags.IntVar(&opts.Waiting, "waiting", 1_000_000, "events that wait for the stalled subscription, and for the broker that is down")
-	flags.IntVar(&opts.Backlog, "backlog", 500_000, "events that wait for the relay")
+	numberVar(flags, &opts.Rounds, "rounds", 1, "how often what is compared is measured, `N` times; medians are printed")
+	flags.DurationVar(&opts.Time, "time", 3*time.Second, "how `LONG` one measurement takes")
+	numberVar(flags, &opts.Waiting, "waiting", 1, "`EVENTS` that wait for the stalled subscription, and for the broker that is down")
+	numberVar(flags, &opts.Backlog, "backlog", 1, "`EVENTS` that wait for the relay")
 	flags.StringVar(&broker, "broker", app.BrokerEmbedded, "what is measured: `embedded`, or amqp:// or kafka://USER:PASSWORD@HOST:PORT")
 	flags.BoolVar(&opts.Keep, "keep", false, "leave the files")
 	return cmd

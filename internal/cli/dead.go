@@ -102,16 +102,14 @@ func newDeadListCommand(env *environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if q.Limit = limit; limit < 0 {
-				return usagef("--limit %d: give 1 or more", limit)
-			}
+			q.Limit = limit
 			return env.with(cmd, func(ctx context.Context, a *app.App) error {
 				return env.listDead(ctx, a, q)
 			})
 		},
 	}
 	f.register(cmd)
-	cmd.Flags().IntVar(&limit, "limit", 0, "at most `N` dead letters (default all)")
+	numberVar(cmd.Flags(), &limit, "limit", 1, "at most `N` dead letters (default all)")
 	cmd.ValidArgsFunction = env.completeSubscriptions
 	return cmd
 }

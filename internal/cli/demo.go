@@ -88,7 +88,7 @@ Its time runs from the first emit to the last commit of the handler, its latency
 	flags.String("broker", app.BrokerEmbedded, "`BROKER` to publish to: embedded, none, or nats://, amqp://, kafka://HOST:PORT")
 	flags.StringVar(&opts.dataset, "oulad", "", "replay the year in this `directory`")
 	flags.Float64Var(&opts.rate, "rate", 20, "events per second that people cause; 0 for as many as possible, the default with --oulad")
-	flags.IntVar(&opts.events, "events", 0, "stop after this `number` of events")
+	numberVar(flags, &opts.events, "events", 1, "stop after this `number` of events")
 	flags.DurationVar(&opts.duration, "duration", 0, "stop after this long")
 	return cmd
 }
@@ -104,8 +104,8 @@ func (o *demoOptions) check(cmd *cobra.Command) error {
 		return usagef("--broker of a demo is one that brings the events back to the side effects: embedded, none, or nats://, amqp://, kafka://HOST:PORT")
 	case o.rate < 0:
 		return usagef("--rate %g is negative: give 0 for as fast as possible", o.rate)
-	case o.events < 0 || o.duration < 0:
-		return usagef("--events and --duration are limits: they cannot be negative")
+	case changed("duration") && o.duration <= 0:
+		return usagef("--duration %v: give a time such as 90s, or leave it out to go on until Ctrl-C", o.duration)
 	case changed("oulad") && o.dataset == "":
 		return usagef("--oulad is empty: name the directory of the dataset")
 	case o.dataset != "" && (changed("events") || changed("duration")):

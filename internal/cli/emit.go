@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -69,7 +68,8 @@ is refused with exit code 4.`,
 	flags.StringVar(&f.causation, "causation", "", "`UUID` of the event that led to it")
 	flags.StringVar(&f.id, "id", "", "`UUID` of the event (default a new one)")
 	flags.StringVar(&f.at, "at", "", "`TIME` when it happened, as for log --since (default now)")
-	flags.IntVar(&f.version, "version", 1, "version `N` of the payload's shape")
+	f.version = 1
+	numberVar(flags, &f.version, "version", 1, "version `N` of the payload's shape")
 	return cmd
 }
 
@@ -81,9 +81,6 @@ func (f *emitFlags) options() ([]pulse.EmitOption, error) {
 	at, err4 := parseTime("--at", f.at, time.Now())
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, err
-	}
-	if f.version < 1 {
-		return nil, usagef("--version %d: versions count from 1", f.version)
 	}
 	opts := []pulse.EmitOption{pulse.By(actor), pulse.CausedBy(causation), pulse.At(at), pulse.CorrelatedTo(f.correlation)}
 	if f.id != "" {
@@ -180,7 +177,7 @@ func (env *environment) readData(ctx context.Context, arg string) ([]byte, error
 }
 
 func readFile(ctx context.Context, name string) ([]byte, error) {
-	file, err := os.Open(name)
+	file, err := openFile(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("--data: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/internal/app"
@@ -54,6 +55,9 @@ func exitCode(ctx context.Context, err error) int {
 	}
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok { // even of a socket whose file is not there
+		return exitFailure
 	}
 	switch {
 	case errors.Is(err, app.ErrConfig), errors.Is(err, pulse.ErrInvalid), errors.Is(err, pulse.ErrSerialization), errors.Is(err, pulse.ErrTooLarge):

@@ -30,8 +30,8 @@ func (f *filter) register(cmd *cobra.Command) {
 	flags.StringVar(&f.correlation, "correlation", "", "only events of this correlation `ID`")
 	flags.StringVar(&f.since, "since", "", "only what happened at or after `TIME`: 2h, 7d, 2026-11-23 or RFC 3339")
 	flags.StringVar(&f.until, "until", "", "only what happened before `TIME`")
-	flags.Int64Var(&f.after, "after", 0, "only positions after `POSITION`")
-	flags.IntVar(&f.limit, "limit", 0, "at most `N` events (default all)")
+	numberVar(flags, &f.after, "after", 0, "only positions after `POSITION`")
+	numberVar(flags, &f.limit, "limit", 1, "at most `N` events (default all)")
 }
 
 // query is what the flags select. now is what relative times count from.
@@ -52,12 +52,7 @@ func (f *filter) query(now time.Time) (pulse.Query, error) {
 	if q.Until, err = parseTime("--until", f.until, now); err != nil {
 		return q, err
 	}
-	switch {
-	case f.after < 0:
-		return q, usagef("--after %d: positions count from 1", f.after)
-	case f.limit < 0:
-		return q, usagef("--limit %d: give 1 or more", f.limit)
-	case !q.Since.IsZero() && !q.Until.IsZero() && !q.Since.Before(q.Until):
+	if !q.Since.IsZero() && !q.Until.IsZero() && !q.Since.Before(q.Until) {
 		return q, usagef("--since %s is not before --until %s: nothing could match", f.since, f.until)
 	}
 	return q, nil

@@ -2,14 +2,15 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
+	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/internal/app"
 )
 
@@ -50,7 +51,7 @@ With --json the summary is one object, and each bad line an object on stderr.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&onError, "on-error", onErrorStop, "at a bad line `stop` or skip it")
+	cmd.Flags().StringVar(&onError, "on-error", onErrorStop, "`WHAT` to do at a bad line: stop, or skip it")
 	return cmd
 }
 
@@ -59,7 +60,7 @@ func (env *environment) openInput(ctx context.Context, name string) (in io.ReadC
 	if name == "-" {
 		return io.NopCloser(newInterruptible(ctx, env.stdin)), -1, nil
 	}
-	file, err := os.Open(name)
+	file, err := openFile(ctx, name)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -90,7 +91,7 @@ func (env *environment) importEvents(ctx context.Context, a *app.App, in io.Read
 	im := &importer{app: a}
 	im.bad = func(line int, err error) error {
 		if onError == onErrorStop {
-			return failuref("line %d: %w", line, err)
+			return failuref("line %d: %w%s", line, err, adviseLine(line, err))
 		}
 		_ = bar.Clear()
 		env.reportLine(line, err)
@@ -110,6 +111,14 @@ func (env *environment) importEvents(ctx context.Context, a *app.App, in io.Read
 		err = &exitError{exitFailure, err}
 	}
 	return err
+}
+
+// adviseLine says what to do about a file that has no event on a line from the first one on.
+func adviseLine(line int, err error) string {
+	if line > 1 || !errors.Is(err, pulse.ErrSerialization) {
+		return ""
+	}
+	return "\nA line holds one event. Such lines are made by jq -c '.[]' of an array, and by jq -c . of objects that have several lines each."
 }
 
 // reportLine tells of a bad line that is skipped.

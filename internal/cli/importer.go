@@ -72,6 +72,9 @@ func (im *importer) run(ctx context.Context, r *lineReader) error {
 		case len(bytes.TrimSpace(line)) == 0:
 			continue
 		default:
+			if r.number == 1 {
+				line = bytes.TrimPrefix(line, []byte("\ufeff")) // of files from Windows
+			}
 			err = im.add(ctx, line, r.number)
 		}
 		im.summary.Lines++

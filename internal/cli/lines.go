@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 )
 
 // lineReader reads lines of a bounded length.
@@ -57,6 +58,26 @@ func (l *lineReader) next() ([]byte, error) {
 		if complete {
 			return l.buf, nil
 		}
+	}
+}
+
+// openFile opens a file to read. Opening a pipe waits until somebody opens it to write: until ctx ends, then what still opens ends with
+// the process.
+func openFile(ctx context.Context, name string) (*os.File, error) {
+	type result struct {
+		file *os.File
+		err  error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		file, err := os.Open(name)
+		opened <- result{file, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case got := <-opened:
+		return got.file, got.err
 	}
 }
 

@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 )
@@ -55,6 +58,29 @@ func TestLines(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOpeningAPipeEndsWithTheContext: nobody may ever open its other end.
+func TestOpeningAPipeEndsWithTheContext(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := openFile(ctx, pipe); !errors.Is(err, context.Canceled) {
+		t.Fatalf("error %v", err)
+	}
+	writer, err := os.OpenFile(pipe, os.O_RDWR, 0) // lets go who still opens it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	file, err := openFile(t.Context(), pipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
 }
 
 func TestLinesBelowTheMostAreKept(t *testing.T) {

@@ -53,7 +53,7 @@ event. Use export for a file that import reads again.
 	}
 	opts.register(cmd)
 	cmd.Flags().BoolVarP(&opts.follow, "follow", "f", false, "go on with what is emitted")
-	cmd.Flags().IntVar(&opts.tail, "tail", 0, "only the last `N` of the events selected")
+	numberVar(cmd.Flags(), &opts.tail, "tail", 1, "only the last `N` of the events selected")
 	return cmd
 }
 
@@ -64,8 +64,6 @@ func (o *logOptions) check(cmd *cobra.Command) (pulse.Query, error) {
 	switch {
 	case err != nil:
 		return q, err
-	case o.tail < 0 || changed("tail") && o.tail == 0:
-		return q, usagef("--tail %d: give 1 or more", o.tail)
 	case o.tail > 0 && changed("limit"):
 		return q, usagef("--tail shows the last events and --limit the first: give one of them")
 	case o.follow && changed("until"):

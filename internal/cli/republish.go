@@ -54,7 +54,7 @@ With Ctrl-C it stops; what was sent until then was sent.`,
 	flags.StringVar(&f.through, "through", "", "last `POSITION` to send (default: the last one published)")
 	flags.StringVar(&f.name, "name", "", "only events whose name matches this `PATTERN`, such as 'lesson.*' or 'quiz.>'")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "count what would be sent, and send nothing")
-	flags.IntVar(&f.rate, "rate", 0, "`EVENTS` a second at most (default: no limit)")
+	numberVar(flags, &f.rate, "rate", 1, "`EVENTS` a second at most (default: no limit)")
 	addServeFlags(cmd)
 	_ = flags.MarkHidden("listen") // of no use here
 	mustComplete(cmd, "to", env.completeDestinations)
@@ -82,9 +82,6 @@ func (f *republishFlags) query() (pulse.Query, error) {
 		}
 		q.Name = f.name
 	}
-	if f.rate < 0 {
-		return q, usagef("--rate %d: give 1 or more", f.rate)
-	}
 	return q, nil
 }
 
@@ -93,15 +90,8 @@ func (env *environment) republish(cmd *cobra.Command, f republishFlags) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := env.config(cmd)
-	if err != nil {
-		return err
-	}
-	switch at := cfg.Broker.Destination(); {
-	case f.to == "":
+	if f.to == "" {
 		return usagef("to where? Give --to DESTINATION, a name from pulse status")
-	case f.to != at:
-		return usagef("--to %s: the broker is %s, whose destination is called %q: name another by --broker", printable(f.to), &cfg.Broker, at)
 	}
 	return env.with(cmd, func(ctx context.Context, a *app.App) error {
 		return env.republishTo(ctx, a, f, q)
@@ -113,6 +103,9 @@ func (env *environment) republishTo(ctx context.Context, a *app.App, f republish
 	relay, err := findDestination(ctx, a, f.to)
 	if err != nil {
 		return err
+	}
+	if at := a.Config.Broker.Destination(); f.to != at {
+		return usagef("--to %s: the broker is %s, whose destination is called %q: name another by --broker", printable(f.to), &a.Config.Broker, at)
 	}
 	opts := &pulse.RepublishOptions{Rate: f.rate, DryRun: f.dryRun}
 	var p pulse.Publisher = nowhere{}

@@ -2,10 +2,12 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/edupulse-live/pulse/internal/app"
 )
@@ -60,7 +62,12 @@ created by the first event you emit, or a schema of a PostgreSQL database.`,
 	root.SetIn(env.stdin)
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%w", err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+			return explainValue(e)
+		}
+		return usagef("%w", err)
+	})
 	flags := root.PersistentFlags()
 	flags.BoolVar(&env.json, "json", false, "print JSON: one object, or one object per line")
 	flags.StringVar(&env.file, "config", "", "read settings from this YAML `file` (default: pulse.yaml, when there is one)")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -61,6 +62,7 @@ func TestExitCodes(t *testing.T) {
 		"no store":                   {t.Context(), fmt.Errorf("%w at x", app.ErrNoStore), 3},
 		"no subscription":            {t.Context(), pulse.ErrNotFound, 3},
 		"no file":                    {t.Context(), &os.PathError{Err: os.ErrNotExist}, 3},
+		"no socket":                  {t.Context(), &net.OpError{Err: os.ErrNotExist}, 1},
 		"not found":                  {t.Context(), notFoundf("x"), 3},
 		"a conflict":                 {t.Context(), fmt.Errorf("emit: %w", &pulse.ConflictError{}), 4},
 		"a failure that wins":        {t.Context(), failuref("line 3: %w", pulse.ErrConflict), 1},

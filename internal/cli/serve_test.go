@@ -426,11 +426,11 @@ func TestStatusAndRepublish(t *testing.T) {
 		{[]string{"--from", "21"}, 2, "", "the relay has published up to 20"},
 		{[]string{"--from", "5", "--through", "4"}, 2, "", `--through "4" is no position from 5 on`},
 		{[]string{"--from", "1", "--name", "UPPER"}, 2, "", "--name"},
-		{[]string{"--from", "1", "--rate", "-1"}, 2, "", "--rate -1"},
+		{[]string{"--from", "1", "--rate", "-1"}, 2, "", `--rate "-1": give a whole number, 1 or more`},
 		{nil, 2, "", "from where?"},
 		{[]string{"--from", "1", "all"}, 2, "", `takes no argument, only flags: what is "all" for?`},
-		{[]string{"--from", "1", "--to", "kafka"}, 2, "", `--to kafka: the broker is ` + at + `, whose destination is called "nats"`},
-		{[]string{"--from", "1", "--broker", "log"}, 2, "", `the broker is log`},
+		{[]string{"--from", "1", "--to", "kafka"}, 3, "", `no destination "kafka": there are nats`},
+		{[]string{"--from", "1", "--broker", "log"}, 2, "", `--to nats: the broker is log, whose destination is called "log"`},
 	} {
 		code, stdout, stderr := s.pulse(t, append(slices.Clone(to), c.args...)...)
 		if code != c.code || stdout != c.stdout || !strings.Contains(stderr, c.stderr) {

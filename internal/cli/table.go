@@ -7,7 +7,7 @@ import (
 	"github.com/rivo/uniseg"
 )
 
-// column is one column of a table. All but the last are as wide as their widest cell, up to most.
+// column is one column of a table. All but the last are as wide as their widest cell, on a terminal up to most.
 type column struct {
 	title string
 	right bool // numbers
@@ -41,7 +41,9 @@ func (env *environment) newTable(columns ...column) *table {
 // add takes one row, to be printed by flush.
 func (t *table) add(cells ...string) {
 	for i, c := range t.columns {
-		cells[i] = cut(cells[i], c.most)
+		if t.env.width > 0 { // what goes elsewhere is cut by nobody
+			cells[i] = cut(cells[i], c.most)
+		}
 		t.widths[i] = max(t.widths[i], uniseg.StringWidth(cells[i]))
 	}
 	t.rows = append(t.rows, cells)

@@ -125,6 +125,20 @@ func TestTableFits(t *testing.T) {
 	}
 }
 
+// TestTablesElsewhereAreWhole: what goes to a file or a program is not shortened.
+func TestTablesElsewhereAreWhole(t *testing.T) {
+	var out strings.Builder
+	table := (&environment{stdout: &out}).newTable(column{title: "KEY", most: 24}, column{title: "TEXT"})
+	key, text := strings.Repeat("k", 50), strings.Repeat("x", 500)
+	table.add(key, text)
+	if err := table.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), key+"  "+text+"\n") {
+		t.Errorf("cut:\n%s", out.String())
+	}
+}
+
 func displayWidth(s string) int {
 	n := 0
 	for cut(s, n+1) != s {
