@@ -77,7 +77,10 @@ func (b *Bus) watchHead(ctx context.Context) {
 		info, err := b.store.Info(ctx)
 		switch {
 		case err == nil:
-			failing = false
+			if failing {
+				failing = false
+				b.log.Info("pulse: the log can be looked at again")
+			}
 			b.enter(info.Epoch)
 			b.emitted.keep(info.Newest)
 			if b.head.set(info.Head) && b.head.hinted() {

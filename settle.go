@@ -57,6 +57,9 @@ func (s *session) settle(r *result) {
 	s.endTurn(it)
 	switch {
 	case r.err == nil && r.session == nil && !r.aborted && !r.behind && !r.again:
+		if s.wait > 0 {
+			s.bus.log.Info("pulse: a subscription goes on", "subscription", s.sub.name)
+		}
 		s.failures, s.wait = 0, 0
 		s.handled(it)
 	case r.session != nil:
