@@ -15,15 +15,24 @@ import (
 	"github.com/edupulse-live/pulse/memstore"
 )
 
-// outage is a store whose log cannot be looked at while it is down.
+var errRefused = errors.New("connection refused")
+
+// outage is a store that does not tell anything while it is down.
 type outage struct {
 	*memstore.Store
 	down *atomic.Bool
 }
 
+func (s outage) States(ctx context.Context) ([]pulse.SubscriptionState, error) {
+	if s.down.Load() {
+		return nil, errRefused
+	}
+	return s.Store.States(ctx)
+}
+
 func (s outage) Info(ctx context.Context) (pulse.Info, error) {
 	if s.down.Load() {
-		return pulse.Info{}, errors.New("connection refused")
+		return pulse.Info{}, errRefused
 	}
 	return s.Store.Info(ctx)
 }
@@ -33,11 +42,18 @@ func TestTheLogSaysWhatGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down, busy atomic.Bool
 		var logged bytes.Buffer
-		bus, err := pulse.New(outage{memstore.New(nil), &down}, &pulse.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+		store := outage{memstore.New(&memstore.Options{Hook: func(_ context.Context, point string) error {
+			if point == memstore.AdvanceBefore && down.Load() {
+				return errRefused
+			}
+			return nil
+		}}), &down}
+		bus, err := pulse.New(store, &pulse.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
 		subscribe(t, bus, "mailer", pulse.On(func(context.Context, lesson) error {
+			time.Sleep(time.Second)
 			if busy.Load() {
 				return pulse.Unavailable(errors.New("smtp is down"))
 			}
@@ -46,18 +62,21 @@ func TestTheLogSaysWhatGoesOn(t *testing.T) {
 		stop := (&relayed{Bus: bus}).running(t)
 		busy.Store(true)
 		emit(t, bus, lesson{"a", 1})
-		time.Sleep(time.Second)
+		time.Sleep(1500 * time.Millisecond)
 		busy.Store(false)
 		time.Sleep(time.Minute)
-		down.Store(true)
-		time.Sleep(time.Second)
-		down.Store(false)
 		emit(t, bus, lesson{"a", 2})
+		time.Sleep(time.Second / 2)
+		down.Store(true)
+		time.Sleep(time.Minute)
+		down.Store(false)
 		time.Sleep(time.Minute)
 		stop()
-		for _, want := range []string{"a subscription goes on", "the log cannot be looked at", "the log can be looked at again"} {
-			if n := strings.Count(logged.String(), want); n != 1 {
-				t.Errorf("%d times %q in\n%s", n, want, logged.String())
+		for want, times := range map[string]int{
+			"a subscription pauses": 1, "a subscription goes on": 2, "the log cannot be looked at": 1, "the log can be looked at again": 1, "will start again": 2,
+		} {
+			if n := strings.Count(logged.String(), want); n != times {
+				t.Errorf("%d times %q, want %d, in\n%s", n, want, times, logged.String())
 			}
 		}
 	})

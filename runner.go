@@ -13,10 +13,11 @@ import (
 
 // Times of a subscription's life.
 const (
-	leaseTTL   = 5 * time.Second // how long a crashed instance keeps others out
-	leaseRenew = time.Second     // how often the active instance renews, and sees what people changed
-	heldWait   = 250 * time.Millisecond
-	troubled   = time.Second // wait after the store failed
+	leaseTTL    = 5 * time.Second // how long a crashed instance keeps others out
+	leaseRenew  = time.Second     // how often the active instance renews, and sees what people changed
+	heldWait    = 250 * time.Millisecond
+	troubled    = time.Second     // wait after the store failed
+	remindAfter = 5 * time.Minute // until the log says again that it still fails
 
 	downFirst = 100 * time.Millisecond // first pause while a broker is down, doubled each time
 	downMost  = time.Second            // longest
@@ -39,6 +40,8 @@ type runner struct {
 	left     leftovers
 	failures int           // attempts that failed in a row
 	wait     time.Duration // of the last pause it made by itself; 0 after a success
+	told     string        // why sessions end, as the log was told; "" since one began
+	toldAt   time.Time
 }
 
 func newRunner(b *Bus, s *subscription, ports storePorts) *runner {
@@ -92,7 +95,7 @@ func (r *runner) run(ctx context.Context) error {
 			r.bus.log.Warn("pulse: another instance took over or the subscription was changed", "subscription", r.sub.name)
 			r.sleep(ctx, pollInterval) // should it happen again at once, not in circles
 		default:
-			r.bus.log.Error("pulse: a subscription stopped and will start again", "subscription", r.sub.name, "error", err)
+			r.tell(err)
 			r.sleep(ctx, troubled)
 		}
 	}
@@ -100,6 +103,14 @@ func (r *runner) run(ctx context.Context) error {
 		return *r.diverged.Load()
 	}
 	return nil
+}
+
+// tell says in the log why a session has ended: what was said already, only after a while.
+func (r *runner) tell(err error) {
+	if why := err.Error(); why != r.told || time.Since(r.toldAt) >= remindAfter {
+		r.told, r.toldAt = why, time.Now()
+		r.bus.log.Error("pulse: a subscription stopped and will start again", "subscription", r.sub.name, "error", err)
+	}
 }
 
 // sleep waits for d, ctx or a change.
@@ -216,6 +227,10 @@ func (r *runner) session(ctx context.Context, lease Lease) error {
 	}
 	if err := s.load(ctx, state.Head); err != nil {
 		return err
+	}
+	if r.told != "" {
+		r.told = ""
+		r.bus.log.Info("pulse: a subscription goes on", "subscription", r.sub.name)
 	}
 	return s.run(ctx)
 }
