@@ -2,8 +2,10 @@ package pulse_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,6 +119,40 @@ func TestAnEndThatLeavesAHandlerBehind(t *testing.T) {
 		life(time.Minute, func(lesson) {})
 		if a, b, c := saw.of("a"), saw.of("b"), saw.of("c"); len(a) != 1 || len(b) != 2 || len(c) != 1 {
 			t.Errorf("handled %v, %v and %v", a, b, c)
+		}
+	})
+}
+
+// What a session has handled as a row of the one before is not read again either, while what it has overtaken keeps the cursor back.
+func TestACleanEndRepeatsNoRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, err := pulse.New(memstore.New(nil), quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var saw seen
+		var down atomic.Bool
+		down.Store(true)
+		subscribe(t, bus, "mailer", pulse.Retry(pulse.RetryPolicy{First: time.Second}), pulse.On(func(_ context.Context, e lesson) error {
+			switch saw.add(e); {
+			case e.ID == "slow":
+				time.Sleep(200 * time.Millisecond)
+				if down.Load() {
+					return pulse.Unavailable(errors.New("smtp is down"))
+				}
+			case len(saw.of("a")) == 1:
+				return errors.New("not yet")
+			}
+			return nil
+		}))
+		emit(t, bus, lesson{"slow", 1}, lesson{"a", 2})
+		stop := (&relayed{Bus: bus}).running(t)
+		time.Sleep(time.Minute)
+		down.Store(false)
+		time.Sleep(time.Minute)
+		stop()
+		if slow, a := saw.of("slow"), saw.of("a"); len(slow) < 4 || len(a) != 2 {
+			t.Errorf("handled %v and %v, want the latter twice", slow, a)
 		}
 	})
 }

@@ -64,8 +64,8 @@ func (l *lane) leave(it *item) {
 type entry struct {
 	position   Position
 	commitment [32]byte
-	size       int   // bytes of the envelope
-	item       *item // whose place it is; nil for a place without one
+	size       int   // bytes of the envelope; 0 for a place without one
+	item       *item // whose place it is; nil when there was nothing to be done
 	done       bool
 	receipt    uint64 // of the broker's message that brought it, to be acknowledged when it is done; 0 for none
 }

@@ -222,7 +222,7 @@ func (s *session) passBy() {
 	}
 	overtaken := 0 // entries
 	for i, e := range s.unacked.entries {
-		if e.done && e.item != nil && s.rows[e.position] == nil {
+		if e.done && e.size > 0 && s.rows[e.position] == nil {
 			overtaken = i
 		}
 	}
