@@ -107,6 +107,12 @@ func (b *batcher) close() {
 	}
 }
 
+func (b *batcher) isClosed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
+}
+
 // flush writes batch after batch until nothing is pending.
 func (b *batcher) flush() {
 	last := 0

@@ -113,7 +113,8 @@ type untilWake struct{ Appender }
 // Wake tells the bus that something was committed to its store. Emit does it by itself.
 func (b *Bus) Wake() { b.committed() }
 
-// Close refuses further emits, waits for those in flight, and stops Run and waits for it. It does not close the store.
+// Close stops Run and waits for it, so that handlers that run can emit to their end; then it refuses further emits and waits for those in
+// flight. It does not close the store.
 func (b *Bus) Close() error {
 	b.mu.Lock()
 	b.closed = true

@@ -140,7 +140,7 @@ func (b *Bus) emit(ctx context.Context, to Appender, evs []Event, opts []EmitOpt
 		return ids, nil
 	}
 	inTx := to != Appender(b.batch) && to != Appender(b.given) // else the batcher knows
-	if inTx && b.isClosed() {
+	if inTx && b.batch.isClosed() {
 		return ids, fmt.Errorf("emit %s: %w: the bus was closed", nameForError(evs[0]), ErrClosed)
 	}
 	if err := to.Append(ctx, recs); err != nil {

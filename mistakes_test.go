@@ -152,3 +152,29 @@ func TestClosedMeanwhile(t *testing.T) {
 		}
 	})
 }
+
+// While Close waits for the handlers they can emit, in their transactions too.
+func TestCloseLetsHandlersEmit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, _ := newBus(t)
+		handle := func(ctx context.Context) error {
+			time.Sleep(time.Second)
+			_, err := bus.Emit(ctx, quiz{})
+			return err
+		}
+		subscribe(t, bus, "plain", pulse.On(func(ctx context.Context, _ lesson) error { return handle(ctx) }))
+		subscribe(t, bus, "tx", pulse.OnTx(func(ctx context.Context, _ pulse.Tx, _ lesson) error { return handle(ctx) }))
+		emit(t, bus, lesson{"a", 1})
+		(&relayed{Bus: bus}).running(t)
+		time.Sleep(500 * time.Millisecond)
+		if err := bus.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if rows, err := bus.Deliveries(t.Context(), pulse.DeliveryQuery{}); len(rows) != 0 || err != nil {
+			t.Errorf("handlers failed: %+v, %v", rows, err)
+		}
+		if n := len(logOf(t, bus)); n != 3 {
+			t.Errorf("%d events in the log, want that of each handler behind the first", n)
+		}
+	})
+}
