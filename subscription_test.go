@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -184,16 +185,18 @@ func TestDeadLetterHoldsItsKeyUntilSettled(t *testing.T) {
 }
 
 func TestPanicsTimeoutsAndGoexitAreFailedAttempts(t *testing.T) {
-	for name, fail := range map[string]func(context.Context){
-		"panic":   func(context.Context) { panic("boom") },
-		"timeout": func(ctx context.Context) { <-ctx.Done(); panic(ctx.Err()) },
+	for name, fail := range map[string]func(context.Context) error{
+		"panic":                         func(context.Context) error { panic("boom") },
+		"timeout":                       func(ctx context.Context) error { <-ctx.Done(); panic(ctx.Err()) },
+		"nil pointer in an error":       func(context.Context) error { var err *os.PathError; return err },
+		"one that says nothing of that": func(context.Context) error { var err *refusal; return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				bus, _ := newBus(t)
 				attempts := 0
 				subscribe(t, bus, "mailer", pulse.Timeout(time.Second), pulse.Retry(pulse.RetryPolicy{Attempts: 3}),
-					pulse.On(func(ctx context.Context, e lesson) error { attempts++; fail(ctx); return nil }))
+					pulse.On(func(ctx context.Context, e lesson) error { attempts++; return fail(ctx) }))
 				emit(t, bus, lesson{"a", 1})
 				drain(t, bus)
 				rows, err := bus.Deliveries(t.Context(), pulse.DeliveryQuery{})
@@ -207,6 +210,12 @@ func TestPanicsTimeoutsAndGoexitAreFailedAttempts(t *testing.T) {
 		})
 	}
 }
+
+// refusal is an error with a cause.
+type refusal struct{ cause error }
+
+func (*refusal) Error() string   { return "refused" }
+func (r *refusal) Unwrap() error { return r.cause }
 
 func TestHungHandlerHoldsOnlyItsKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -395,13 +395,21 @@ func (s *session) handle(ctx context.Context, route *route, items []*item) (stac
 	}()
 	if route.batch == nil {
 		d := s.delivery(items[0])
-		return "", route.handle(ctx, &d)
+		return "", asked(route.handle(ctx, &d))
 	}
 	ds := make([]Delivery, len(items))
 	for i, it := range items {
 		ds[i] = s.delivery(it)
 	}
-	return "", route.batch(ctx, ds)
+	return "", asked(route.batch(ctx, ds))
+}
+
+// asked asks an error what it will be asked later: one that panics then, as a nil pointer in an error may, does so where that is caught.
+func asked(err error) error {
+	if err != nil {
+		_, _ = err.Error(), isUnavailable(err)
+	}
+	return err
 }
 
 func (s *session) delivery(it *item) Delivery {
