@@ -2,7 +2,8 @@ package pulse
 
 // wanted is the channel of what was read while the session can take more.
 func (s *session) wanted() <-chan intake {
-	if len(s.unacked.entries)+s.unacked.unsaved >= s.window || s.unacked.size >= maxBytes || len(s.rows) >= maxRows {
+	full := len(s.rows) >= maxRows && s.reached >= s.lastRow // what lies before it brings few new ones, and rows wait for it to be read
+	if full || len(s.unacked.entries)+s.unacked.unsaved >= s.window || s.unacked.size >= maxBytes {
 		return nil
 	}
 	return s.intakes

@@ -93,6 +93,45 @@ func TestSettledMessageBehindALoss(t *testing.T) {
 	})
 }
 
+// TestALossBeforeManyRows: the relay gets back to what its destination lost, however many wait behind a message that was refused.
+func TestALossBeforeManyRows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const lost, waiting = 10, 10_100
+		bus, err := pulse.New(memstore.New(nil), quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := relayed{Bus: bus, broker: membroker.New(&membroker.Options{Hook: func(_ context.Context, _ string, env *pulse.Envelope) membroker.Fault {
+			if env.Position == lost+1 {
+				return membroker.Refuse
+			}
+			return membroker.None
+		}})}
+		if err := bus.Publish("memory", r.broker.Publisher("memory")); err != nil {
+			t.Fatal(err)
+		}
+		for i := range lost {
+			emit(t, bus, lesson{"a", i})
+		}
+		for i := range waiting {
+			emit(t, bus, lesson{"b", i})
+		}
+		run := func() (published int) {
+			stop := r.running(t)
+			time.Sleep(time.Minute)
+			stop()
+			return len(r.broker.Messages("memory"))
+		}
+		if n := run(); n != lost {
+			t.Fatalf("%d published, want those before the one that is refused", n)
+		}
+		r.broker.Wipe()
+		if n := run(); n != lost {
+			t.Errorf("%d published again, want %d", n, lost)
+		}
+	})
+}
+
 // publishLate publishes ten events, of which one that is refused at first comes last. The subscription handles none.
 func (r *relayed) publishLate(t *testing.T, refuse *atomic.Bool) {
 	t.Helper()

@@ -63,6 +63,7 @@ type session struct {
 	feed    Feed     // nil when fed from the log
 	reached Position // how far the log was read
 	acks    []uint64 // receipts of what is handled, to be acknowledged with the next save
+	lastRow Position // the last one with a row when the session began
 	savedTo Position // the cursor as it was saved last
 	healing Position // of a relay: once the cursor is there nothing is missing at the destination
 

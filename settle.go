@@ -279,6 +279,7 @@ func (s *session) load(ctx context.Context, head Position) error {
 	}
 	for _, row := range after { // it may be handled as a row, or dropped, before it is read
 		s.passed[row.Position] = struct{}{}
+		s.lastRow = row.Position
 	}
 	return nil
 }
