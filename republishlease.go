@@ -79,7 +79,7 @@ func (r *republisher) hold(ctx context.Context) error {
 			return nil
 		}
 		asked := time.Now()
-		attempt, cancel := context.WithTimeout(ctx, leaseTTL-leaseRenew)
+		attempt, cancel := context.WithDeadline(ctx, renewed.Add(leaseTTL))
 		_, err := r.ports.leases.Acquire(attempt, r.lease, leaseTTL)
 		if err == nil {
 			renewed = asked
@@ -89,7 +89,7 @@ func (r *republisher) hold(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, ErrFenced) || errors.Is(err, ErrNotFound) || time.Since(renewed) > leaseTTL:
+		case errors.Is(err, ErrFenced) || errors.Is(err, ErrNotFound) || time.Since(renewed) >= leaseTTL:
 			return err
 		}
 	}

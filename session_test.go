@@ -114,6 +114,36 @@ func TestALeaseIsOverAfterItsTimeSinceItWasAskedFor(t *testing.T) {
 	})
 }
 
+// stalledLeases fails, and at last does not answer.
+type stalledLeases struct {
+	Leases
+	calls int
+}
+
+func (l *stalledLeases) Acquire(ctx context.Context, lease Lease, _ time.Duration) (Lease, error) {
+	if l.calls++; l.calls == 4 {
+		<-ctx.Done()
+	}
+	return lease, ErrStore
+}
+
+// TestALeaseIsOverInTime: however long the store lets it wait.
+func TestALeaseIsOverInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &runner{sub: &subscription{name: RelayName("nats")}, asked: time.Now()}
+		r.ports = storePorts{leases: &stalledLeases{}, subscriptions: unpaused{}}
+		s := newSession(r, Lease{}, Cursor{})
+		s.renew(t.Context())
+		if <-s.lost; time.Since(r.asked) > leaseTTL {
+			t.Errorf("a session holds it for %s", time.Since(r.asked))
+		}
+		r.asked, r.ports.leases = time.Now(), &stalledLeases{}
+		if err := (&republisher{runner: r}).hold(t.Context()); err == nil || time.Since(r.asked) > leaseTTL {
+			t.Errorf("a republisher holds it for %s, %v", time.Since(r.asked), err)
+		}
+	})
+}
+
 // unpaused is what a store keeps of a subscription that nobody has paused.
 type unpaused struct{ Subscriptions }
 

@@ -157,7 +157,7 @@ func (s *session) renew(ctx context.Context) {
 			return
 		}
 		asked := time.Now()
-		attempt, cancel := context.WithTimeout(ctx, leaseTTL-leaseRenew)
+		attempt, cancel := context.WithDeadline(ctx, renewed.Add(leaseTTL))
 		lease, err := s.ports.leases.Acquire(attempt, s.lease, leaseTTL)
 		cancel()
 		switch {
@@ -167,7 +167,7 @@ func (s *session) renew(ctx context.Context) {
 			case s.renewed <- lease:
 			case <-ctx.Done():
 			}
-		case errors.Is(err, ErrFenced) || time.Since(renewed) > leaseTTL:
+		case errors.Is(err, ErrFenced) || time.Since(renewed) >= leaseTTL:
 			s.lost <- err
 			return
 		}
