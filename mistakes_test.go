@@ -94,6 +94,19 @@ func TestPublisherOfTooFewAnswers(t *testing.T) {
 	})
 }
 
+// Also when they are republished.
+func TestRepublishWithTooFewAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSchool(t)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		n, err := s.bus.Republish(ctx, "memory", curt{s.broker.Publisher("memory")}, pulse.Query{}, nil)
+		if n != 3 || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%d of 20 were taken, %v, want three of the first four, and the last one of them again and again", n, err)
+		}
+	})
+}
+
 // Events that the destination refuses hold up only those of their keys.
 func TestRefusalsAreNoOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

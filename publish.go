@@ -87,12 +87,8 @@ func answered(items []*item, answers []Result, interrupted bool) []result {
 	results := make([]result, len(items))
 	settled := true
 	for i, it := range items {
-		r := Result{Err: fmt.Errorf("%w: the publisher gave %d answers for %d events", ErrBroker, len(answers), len(items))}
-		if i < len(answers) {
-			r = answers[i]
-		}
 		results[i].item = it
-		switch {
+		switch r := answerTo(answers, i, len(items)); {
 		case settled && r.Outcome == Acked:
 		case settled && r.Outcome == Rejected:
 			results[i].err = fmt.Errorf("%w: %w", Park("the destination refuses it"), r.Err)
@@ -105,6 +101,14 @@ func answered(items []*item, answers []Result, interrupted bool) []result {
 		}
 	}
 	return results
+}
+
+// answerTo is the i-th of a publisher's answers to n events, also when it gave fewer.
+func answerTo(answers []Result, i, n int) Result {
+	if i < len(answers) {
+		return answers[i]
+	}
+	return Result{Err: fmt.Errorf("%w: the publisher gave %d answers for %d events", ErrBroker, len(answers), n)}
 }
 
 // heal compares the destination with the log and the cursor. A relay that stopped between publishing and saving goes on

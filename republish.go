@@ -253,9 +253,10 @@ func (r *republisher) send(ctx context.Context, batch []Envelope) error {
 func (r *republisher) try(ctx context.Context, batch []Envelope) (rest []Envelope, err error) {
 	publishing, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	for i, result := range r.sub.publisher.PublishBatch(publishing, batch) {
+	answers := r.sub.publisher.PublishBatch(publishing, batch)
+	for i := range batch {
 		env := &batch[i]
-		switch result.Outcome {
+		switch result := answerTo(answers, i, len(batch)); result.Outcome {
 		case Acked:
 			r.sent++
 		case Rejected:
