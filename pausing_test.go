@@ -82,3 +82,39 @@ func TestUnavailableBesideASlowHandler(t *testing.T) {
 		<-ran
 	})
 }
+
+// A subscription that cannot say that it pauses, for the store does not answer, has its handlers stop once its lease is over.
+func TestUnavailableAndCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cut atomic.Bool
+		bus, err := pulse.New(memstore.New(&memstore.Options{Hook: func(ctx context.Context, point string) error {
+			if cut.Load() && (point == memstore.LeaseBefore || point == memstore.ControlBefore) {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}}), quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stopped := make(chan time.Duration, 1)
+		subscribe(t, bus, "mailer", pulse.On(func(ctx context.Context, e lesson) error {
+			if e.N == 1 {
+				cut.Store(true)
+				return pulse.Unavailable(errors.New("mail server down"))
+			}
+			began := time.Now()
+			<-ctx.Done()
+			stopped <- time.Since(began)
+			return ctx.Err()
+		}))
+		emit(t, bus, lesson{"a", 0}, lesson{"b", 1})
+		stop := (&relayed{Bus: bus}).running(t)
+		if d := <-stopped; d > 6*time.Second {
+			t.Errorf("the other handler was stopped after %s", d)
+		}
+		cut.Store(false)
+		time.Sleep(time.Minute)
+		stop()
+	})
+}

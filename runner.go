@@ -245,21 +245,22 @@ func (r *runner) cannotStart(ctx context.Context, err error) error {
 
 // pauseSelf pauses the subscription for a while, longer each time in a row. A longer pause that somebody made stays.
 func (r *runner) pauseSelf(ctx context.Context, reason string, first, most time.Duration) error {
-	r.wait = min(max(2*r.wait, first), most)
-	r.bus.log.Warn("pulse: a subscription pauses", "subscription", r.sub.name, "for", r.wait, "reason", reason)
+	wait := min(max(2*r.wait, first), most)
+	r.bus.log.Warn("pulse: a subscription pauses", "subscription", r.sub.name, "for", wait, "reason", reason)
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	until := time.Now().Add(r.wait)
+	until := time.Now().Add(wait)
 	_, err := r.change(ctx, func(s *SubscriptionState) *Control {
 		if !s.PausedUntil.Before(until) {
 			return nil
 		}
 		return &Control{Pause: &Pause{Until: until, Reason: reason}}
 	})
-	if errors.Is(err, ErrNotFound) {
-		return nil // dropped meanwhile: the next session finds out
+	if err != nil && !errors.Is(err, ErrNotFound) { // else dropped meanwhile: the next session finds out
+		return err
 	}
-	return err
+	r.wait = wait
+	return nil
 }
 
 // change makes the change to the subscription that decide finds right as it is now; none when that is nil. When somebody else changes it

@@ -131,7 +131,9 @@ func (s *session) run(ctx context.Context) error {
 	helpers := s.start(reading, holding, handling)
 	s.loop(ctx)
 	stopReading()
-	pausing := s.pauseNow(bg) // before what runs returns, for people to see
+	soon, cancel := context.WithTimeout(bg, leaseRenew) // no longer: the loss of the lease is not heeded meanwhile
+	_ = s.pauseNow(soon)                                // before what runs returns, for people to see
+	cancel()
 	s.finish(ctx, abort)
 	s.leave()
 	s.endTurn(s.suspect) // it was left behind
@@ -139,10 +141,7 @@ func (s *session) run(ctx context.Context) error {
 	close(s.work)
 	close(s.saves)
 	helpers.Wait()
-	if s.failed == nil && pausing == nil {
-		pausing = s.pauseNow(bg)
-	}
-	return cmp.Or(s.failed, pausing, s.trouble)
+	return cmp.Or(s.failed, s.pauseNow(bg), s.trouble)
 }
 
 // pauseNow pauses the subscription, once, if there is a reason.
@@ -150,8 +149,9 @@ func (s *session) pauseNow(ctx context.Context) error {
 	if s.pause == "" || s.paused || s.failed != nil {
 		return nil
 	}
-	s.paused = true
-	return s.pauseSelf(ctx, s.pause, s.sub.pauseFirst, s.sub.pauseMax)
+	err := s.pauseSelf(ctx, s.pause, s.sub.pauseFirst, s.sub.pauseMax)
+	s.paused = err == nil
+	return err
 }
 
 // loop is the session while it hands out work.
