@@ -153,6 +153,7 @@ func (b *Bus) auditDrop(ctx context.Context, rows []DeliveryState) (positions []
 	if err != nil {
 		return nil, err
 	}
-	_, err = b.Emit(ctx, Raw{Name: DroppedName, Key: subscription, Data: data})
+	dropping := Raw{Name: DroppedName, Key: subscription, Data: data}
+	_, err = b.emit(ctx, b.batch, []Event{dropping}, nil) // in no transaction of a handler, which may be rolled back
 	return positions, err
 }

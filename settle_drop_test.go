@@ -87,3 +87,29 @@ func TestDropLeavesWhatIsNotAudited(t *testing.T) {
 		<-ran
 	})
 }
+
+// What a handler drops is dropped whatever becomes of its transaction, and so is its audit event kept.
+func TestDropsInATransactionAreAudited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, err := pulse.New(memstore.New(nil), quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		subscribe(t, bus, "mailer", pulse.On(func(context.Context, lesson) error { return pulse.Park("no address") }))
+		emit(t, bus, lesson{"a", 1})
+		drain(t, bus)
+		subscribe(t, bus, "janitor", pulse.OnTx(func(ctx context.Context, _ pulse.Tx, _ quiz) error {
+			if n, err := bus.Settle(ctx, pulse.DeliveryQuery{Subscription: "mailer"}, pulse.SettleDrop); n != 1 || err != nil {
+				t.Errorf("dropped %d, %v", n, err)
+			}
+			return pulse.Park("rolled back")
+		}))
+		if _, err := bus.Emit(t.Context(), quiz{}); err != nil {
+			t.Fatal(err)
+		}
+		drain(t, bus)
+		if named := audited(t, bus); len(named) != 1 || named[0] != 1 {
+			t.Errorf("audit events name %v, want the first event", named)
+		}
+	})
+}
