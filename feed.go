@@ -148,6 +148,11 @@ func (s *session) readPassed(ctx context.Context, after Position) (Position, err
 			return s.readLog(ctx, after, st.Cursor.Position, nil)
 		}
 	}
+	if !s.unheard {
+		s.unheard = true
+		s.bus.log.Warn("pulse: a subscription waits for a destination that was never published to: run its relay, or name another one by From",
+			"subscription", s.sub.name, "destination", s.sub.from)
+	}
 	return after, nil
 }
 

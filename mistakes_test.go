@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,6 +91,41 @@ func TestPublisherOfTooFewAnswers(t *testing.T) {
 		}
 		if s := one(t, bus); s.Cursor.Position != 0 || !strings.Contains(s.PauseReason, "0 answers for 1 events") {
 			t.Errorf("the relay is at position %d, paused because %q", s.Cursor.Position, s.PauseReason)
+		}
+	})
+}
+
+// panicking is a publisher with a mistake in it.
+type panicking struct{ pulse.Publisher }
+
+func (panicking) PublishBatch(context.Context, []pulse.Envelope) []pulse.Result {
+	panic("index out of range")
+}
+
+// A publisher that panics has not answered: other subscriptions of the process go on.
+func TestPublisherThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, err := pulse.New(memstore.New(nil), quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var handled atomic.Int32
+		subscribe(t, bus, "mailer", pulse.On(func(context.Context, lesson) error { handled.Add(1); return nil }))
+		if err := bus.Publish("nats", panicking{membroker.New(nil).Publisher("nats")}); err != nil {
+			t.Fatal(err)
+		}
+		stop := (&relayed{Bus: bus}).running(t)
+		emit(t, bus, lesson{"a", 1})
+		time.Sleep(time.Minute)
+		stop()
+		states, err := bus.Subscriptions(t.Context())
+		if err != nil || handled.Load() != 1 {
+			t.Fatalf("%d handled, %v", handled.Load(), err)
+		}
+		for _, s := range states {
+			if relay := s.Name == pulse.RelayName("nats"); relay && (s.Cursor.Position != 0 || !strings.Contains(s.PauseReason, "panicked: index out of range")) {
+				t.Errorf("the relay is at position %d, paused because %q", s.Cursor.Position, s.PauseReason)
+			}
 		}
 	})
 }

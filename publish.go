@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime/debug"
 )
 
 // A relay is a subscription whose handler is a publisher: ordered, one batch in flight, its rejected messages kept as
@@ -78,7 +79,23 @@ func (s *session) publish(ctx context.Context, items []*item) []result {
 	s.bus.published.keep(envs)
 	publishing, cancel := context.WithTimeout(ctx, s.sub.timeout)
 	defer cancel()
-	return answered(items, s.sub.publisher.PublishBatch(publishing, envs), ctx.Err() != nil)
+	return answered(items, s.ask(publishing, envs), ctx.Err() != nil)
+}
+
+// ask has the publisher publish and returns an answer for each event: Unknown where the publisher breaks its contract and gives none, or
+// panics.
+func (r *runner) ask(ctx context.Context, envs []Envelope) (answers []Result) {
+	defer func() {
+		why := fmt.Errorf("%w: the publisher gave %d answers for %d events", ErrBroker, len(answers), len(envs))
+		if p := recover(); p != nil {
+			why = fmt.Errorf("%w: the publisher panicked: %v", ErrBroker, p)
+			r.bus.log.Error("pulse: a publisher panicked", "relay", r.sub.name, "panic", p, "stack", string(debug.Stack()))
+		}
+		for len(answers) < len(envs) {
+			answers = append(answers, Result{Err: why})
+		}
+	}()
+	return r.sub.publisher.PublishBatch(ctx, envs)
 }
 
 // answered is what a publisher's answers say about deliveries. Behind one that has to be published again nothing is settled, also
@@ -88,7 +105,7 @@ func answered(items []*item, answers []Result, interrupted bool) []result {
 	settled := true
 	for i, it := range items {
 		results[i].item = it
-		switch r := answerTo(answers, i, len(items)); {
+		switch r := answers[i]; {
 		case settled && r.Outcome == Acked:
 		case settled && r.Outcome == Rejected:
 			results[i].err = fmt.Errorf("%w: %w", Park("the destination refuses it"), r.Err)
@@ -101,14 +118,6 @@ func answered(items []*item, answers []Result, interrupted bool) []result {
 		}
 	}
 	return results
-}
-
-// answerTo is the i-th of a publisher's answers to n events, also when it gave fewer.
-func answerTo(answers []Result, i, n int) Result {
-	if i < len(answers) {
-		return answers[i]
-	}
-	return Result{Err: fmt.Errorf("%w: the publisher gave %d answers for %d events", ErrBroker, len(answers), n)}
 }
 
 // heal compares the destination with the log and the cursor. A relay that stopped between publishing and saving goes on

@@ -253,10 +253,9 @@ func (r *republisher) send(ctx context.Context, batch []Envelope) error {
 func (r *republisher) try(ctx context.Context, batch []Envelope) (rest []Envelope, err error) {
 	publishing, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	answers := r.sub.publisher.PublishBatch(publishing, batch)
-	for i := range batch {
+	for i, result := range r.ask(publishing, batch) {
 		env := &batch[i]
-		switch result := answerTo(answers, i, len(batch)); result.Outcome {
+		switch result.Outcome {
 		case Acked:
 			r.sent++
 		case Rejected:

@@ -40,6 +40,7 @@ type runner struct {
 	left     leftovers
 	failures int           // attempts that failed in a row
 	wait     time.Duration // of the last pause it made by itself; 0 after a success
+	unheard  bool          // the log was told that there is no relay of the destination this is fed from
 	told     string        // why sessions end, as the log was told; "" since one began
 	toldAt   time.Time
 }
