@@ -81,9 +81,14 @@ func (s *Store) check(recs []pulse.Record) error {
 		}
 		total += n
 	}
-	if total > s.most {
+	return fits(len(recs), total, s.most)
+}
+
+// fits refuses n events of total bytes together, when they are more than most.
+func fits(n, total, most int) error {
+	if total > most {
 		return fmt.Errorf("%w: %d events take %d bytes together, and what is stored at once %d at most: emit them in %d parts or more",
-			pulse.ErrTooLarge, len(recs), total, s.most, (total+s.most-1)/s.most)
+			pulse.ErrTooLarge, n, total, most, (total+most-1)/most)
 	}
 	return nil
 }

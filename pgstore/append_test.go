@@ -112,6 +112,18 @@ func TestAUnitOfTooManyBytesIsRefused(t *testing.T) {
 	}
 }
 
+// So is one in a transaction of the user's, before it would have to be kept or sent.
+func TestAUnitOfTooManyBytesInDoIsRefused(t *testing.T) {
+	dsn := newDatabase(t)
+	s := openStore(t, dsn)
+	rec := storetest.Record(originOf(t, s), func(r *pulse.Record) { r.IDNew, r.Data = true, []byte(`"`+strings.Repeat("x", 400<<10)+`"`) })
+	pool := openPool(t, dsn, "1")
+	wantError(t, pgstore.AppendInDo(t.Context(), pool, slices.Repeat([]pulse.Record{rec}, 800)), pulse.ErrTooLarge, "800 events", "emit them in 2 parts")
+	if err := pgstore.AppendInDo(t.Context(), pool, []pulse.Record{rec}); err != nil || info(t, s).Head != 1 {
+		t.Fatalf("the head is %d after the unit and one event: %v", info(t, s).Head, err)
+	}
+}
+
 // A unit as large as it may be can be sent, whatever is in it.
 func TestTheLargestUnitFitsIntoAMessage(t *testing.T) {
 	const message = 1<<30 - 2 // PostgreSQL's limit

@@ -72,6 +72,12 @@ const MostUnitBytes = mostUnitBytes
 // Text is what recs are sent as, at most.
 func Text(recs []pulse.Record) string { return new(unit).text(recs) }
 
+// AppendInDo appends recs in a transaction of Do's.
+func AppendInDo(ctx context.Context, pool *pgxpool.Pool, recs []pulse.Record) error {
+	tx := &lazyTx{schema: DefaultSchema, op: opDo}
+	return tx.outcome(tx.on(ctx, pool, func() error { return tx.Append(ctx, recs) }))
+}
+
 // FenceSQL is the statement that a transaction fences itself with before it commits.
 func FenceSQL(s *Store) string { return s.sql.fence }
 

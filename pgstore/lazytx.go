@@ -82,12 +82,12 @@ func (t *lazyTx) append(ctx context.Context, recs []pulse.Record) error {
 	if len(recs) == 0 {
 		return t.usable()
 	}
-	if err := sameOrigin(recs); err != nil {
+	bytes, err := unitSize(recs)
+	if err != nil {
 		return err
 	}
-	bytes, compared := 0, false
+	compared := false
 	for i := range recs {
-		bytes += recs[i].Size()
 		compared = compared || !recs[i].IDNew
 	}
 	if compared || t.direct || t.over || len(recs) > mostKept || bytes > mostKeptBytes {

@@ -126,6 +126,7 @@ func TestTxRefuses(t *testing.T) {
 	info(t, s)
 	other := storetest.Record(origin, func(r *pulse.Record) { r.ID, r.Data = taken.ID, []byte(`{}`) })
 	large := storetest.Record(origin, func(r *pulse.Record) { r.Data = []byte(`"` + string(slices.Repeat([]byte("x"), 600<<10)) + `"`) })
+	together := slices.Repeat([]pulse.Record{large}, 500)
 	foreign := storetest.Record("someone/else")
 	broken := storetest.Record(origin, func(r *pulse.Record) { r.Data = []byte(`{`) })
 	for name, begin := range beginners(t, dsn) {
@@ -140,6 +141,7 @@ func TestTxRefuses(t *testing.T) {
 			{"another log", []pulse.Record{foreign}, pulse.ErrInvalid, origin},
 			{"another log in a unit", append(lessons(origin, 3), foreign), pulse.ErrInvalid, "someone/else"},
 			{"too large", []pulse.Record{large}, pulse.ErrTooLarge, "524288"},
+			{"too large together", together, pulse.ErrTooLarge, "emit them in 2 parts"},
 			{"no JSON", []pulse.Record{broken}, pulse.ErrInvalid, "JSON"},
 		} {
 			t.Run(name+"/"+c.name, func(t *testing.T) {
@@ -151,8 +153,9 @@ func TestTxRefuses(t *testing.T) {
 				}
 			})
 		}
-		t.Run(name+"/goes on after the conflict of one event", func(t *testing.T) {
+		t.Run(name+"/goes on after the conflict of one event, and too many bytes", func(t *testing.T) {
 			tx := begin(t)
+			wantError(t, tx.appender.Append(t.Context(), together), pulse.ErrTooLarge)
 			wantError(t, tx.appender.Append(t.Context(), []pulse.Record{other}), pulse.ErrConflict)
 			appendTo(t, tx.appender, taken)
 			if err := errors.Join(tx.exec("SELECT 1"), tx.commit()); err != nil {

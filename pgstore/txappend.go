@@ -89,7 +89,7 @@ const doomSQL = "SELECT @refuse('PU004', 'an event of a unit was refused, so tha
 // append stores those of recs in t that are not stored yet, and compares the others. After an error t can only be rolled back, or holds
 // nothing of recs.
 func (s Schema) append(ctx context.Context, t transaction, recs []pulse.Record) error {
-	if err := sameOrigin(recs); err != nil {
+	if _, err := unitSize(recs); err != nil {
 		return err
 	}
 	inserted := int64(0)
@@ -118,15 +118,16 @@ func (s Schema) append(ctx context.Context, t transaction, recs []pulse.Record) 
 	return nil
 }
 
-// sameOrigin refuses records that cannot be of one log.
-func sameOrigin(recs []pulse.Record) error {
+// unitSize is the size of recs together. It refuses records that cannot be of one log, and more than a unit can have.
+func unitSize(recs []pulse.Record) (total int, err error) {
 	for i := range recs {
 		if recs[i].Origin != recs[0].Origin {
-			return fmt.Errorf("%w: event %s was made for the log %q, the one before for %q: make all digests with the origin that Info gives",
+			return 0, fmt.Errorf("%w: event %s was made for the log %q, the one before for %q: make all digests with the origin that Info gives",
 				pulse.ErrInvalid, recs[i].ID, recs[i].Origin, recs[0].Origin)
 		}
+		total += recs[i].Size()
 	}
-	return nil
+	return total, fits(len(recs), total, mostUnitBytes)
 }
 
 // compareSQL reads what Record.Repeats compares, in types that every driver knows.
