@@ -67,10 +67,10 @@ func (c countedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// countedPool is a pool of one connection whose writes are counted.
+// countedPool is a pool whose writes are counted. Who does one thing after the other uses one connection of it.
 func countedPool(t *testing.T, dsn string) (*pgxpool.Pool, *writes) {
 	t.Helper()
-	config, err := pgxpool.ParseConfig(dsn + " pool_max_conns=1")
+	config, err := pgxpool.ParseConfig(dsn + " pool_max_conns=2")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -217,7 +217,7 @@ func TestNamedStatementsThatAreNotWhatTheyWere(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			pool := openPool(t, newDatabase(t), "1")
+			pool := openPool(t, newDatabase(t), "2") // of which one is used, as nothing is done at the same time
 			s := openOn(t, pool)
 			origin := originOf(t, s)
 			appendTo(t, s, lessons(origin, 1)...)

@@ -128,7 +128,7 @@ func connect(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
 // saysMode reports whether a DSN says how statements are to be sent.
 func saysMode(dsn string) bool { return strings.Contains(dsn, "default_query_exec_mode") }
 
-// OpenPool is Open with a pool of yours, which stays open when the store is closed. It should have four connections or more.
+// OpenPool is Open with a pool of yours, which stays open when the store is closed. It should have four connections or more; a pool of one is refused.
 func OpenPool(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
 	return open(ctx, pool, opts)
 }
@@ -139,6 +139,10 @@ func open(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error
 	}
 	if err := opts.check(); err != nil {
 		return nil, fail("open", err)
+	}
+	if pool.Config().MaxConns < 2 {
+		return nil, fail("open", fmt.Errorf("%w: a pool of one connection, for which all else would wait while a handler has its transaction: "+
+			"set pool_max_conns to 4 or more", pulse.ErrInvalid))
 	}
 	s := &Store{pool: pool, schema: opts.schema(), most: mostUnitBytes}
 	s.sql = newStatements(s.schema)

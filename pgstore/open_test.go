@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/internal/pgtest"
+	"github.com/edupulse-live/pulse/membroker"
 	"github.com/edupulse-live/pulse/pgstore"
 )
 
@@ -82,6 +86,7 @@ func TestOpenRefuses(t *testing.T) {
 		says string
 	}{
 		{"no DSN", "://", nil, pulse.ErrInvalid, ""},
+		{"one connection", dsn + " pool_max_conns=1", nil, pulse.ErrInvalid, "set pool_max_conns to 4 or more"},
 		{"another name", dsn, &pgstore.Options{Origin: "college"}, pulse.ErrInvalid, `"school"`},
 		{"a newer version", dsn, &pgstore.Options{Schema: "newer"}, pulse.ErrInvalid, "upgrade"},
 		{"a schema to be quoted", dsn, &pgstore.Options{Schema: "My Schema"}, pulse.ErrInvalid, "lower-case"},
@@ -138,6 +143,58 @@ func TestOpenPool(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, pool, "SELECT 1")
+}
+
+// Two connections are enough for all that goes on at once: a handler that emits in its transaction and beside it, another one, a relay, and many who emit.
+func TestTwoConnections(t *testing.T) {
+	const callers, each = 64, 3
+	dsn := newDatabase(t)
+	bus, pool := openBus(t, openStore(t, dsn+" pool_max_conns=2")), openPool(t, dsn, "1")
+	all, reached := make(chan struct{}), atomic.Int64{}
+	err := errors.Join(
+		bus.Publish("school", membroker.New(nil).Publisher("school")),
+		bus.Subscribe("mailer", pulse.Start(pulse.Beginning), pgstore.OnTx(func(ctx context.Context, tx pgx.Tx, e published) error {
+			_, statement := tx.Exec(ctx, "SELECT $1::int", e.N)
+			_, inside := bus.Emit(ctx, pulse.Raw{Name: "mail.sent", Data: []byte("{}")})
+			_, beside := bus.Emit(t.Context(), pulse.Raw{Name: "mail.tried", Data: []byte("{}")})
+			return errors.Join(statement, inside, beside)
+		})),
+		bus.Subscribe("counter", pulse.Start(pulse.Beginning), pulse.OnDelivery("mail.sent", func(context.Context, *pulse.Delivery) error {
+			if reached.Add(1) == callers*each+1 {
+				close(all)
+			}
+			return nil
+		})),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- bus.Run(ctx) }()
+	var group sync.WaitGroup
+	for range callers {
+		group.Go(func() {
+			for n := range each {
+				if _, err := bus.Emit(t.Context(), published{n}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	if err := pgstore.Do(t.Context(), pool, bus, func(_ pgx.Tx, e pulse.Emitter) error { _, err := e.Emit(t.Context(), published{}); return err }); err != nil {
+		t.Error(err)
+	}
+	group.Wait()
+	select {
+	case <-all:
+	case <-time.After(patience):
+		t.Errorf("%d of %d events went all the way", reached.Load(), callers*each+1)
+	}
+	stop()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
 }
 
 // A database may have any default isolation.
