@@ -35,6 +35,7 @@ const (
 	codeFenced   = "PU001"
 	codeOrigin   = "PU002"
 	codeTooLarge = "PU003"
+	codeEncoding = "PU005"
 )
 
 // failure says what could not be done.
@@ -161,7 +162,7 @@ func kindOf(pg *pgconn.PgError) error {
 	switch pg.Code {
 	case codeFenced:
 		return pulse.ErrFenced
-	case codeOrigin, "22021", "22P05", "22P02", "22P03", insufficientPrivilege, "3D000", "28000", "28P01":
+	case codeOrigin, codeEncoding, "22021", "22P05", "22P02", "22P03", insufficientPrivilege, "3D000", "28000", "28P01":
 		return pulse.ErrInvalid
 	case codeTooLarge, "54000":
 		return pulse.ErrTooLarge
@@ -169,6 +170,12 @@ func kindOf(pg *pgconn.PgError) error {
 		return pulse.ErrBusy
 	}
 	return pulse.ErrStore
+}
+
+// explainEncoding says what to do about connections with a client encoding that is not the one texts are sent in.
+func explainEncoding(encoding string) string {
+	return "the connection has the client encoding " + encoding + ", in which the server would take texts for others: set client_encoding to UTF8, " +
+		"in the DSN or for the role"
 }
 
 // explain says in one sentence what an error of the server means and what to do.
@@ -180,6 +187,8 @@ func explain(pg *pgconn.PgError) string {
 		return "the event was made for another log than " + pg.Message + ": make its digests with the origin that Info gives"
 	case codeTooLarge:
 		return "the event is larger than the limit of this log, " + pg.Message + " bytes"
+	case codeEncoding:
+		return explainEncoding(pg.Message)
 	case lockNotAvailable:
 		return "another transaction that has not ended holds what this one needs, perhaps the same event id: end it, then try again"
 	case "25P02":

@@ -126,9 +126,9 @@ func (m *migrator) check(ctx context.Context) (version int, err error) {
 
 func (m *migrator) checkServer(ctx context.Context) error {
 	var version int
-	var name, encoding string
+	var name, encoding, client string
 	err := m.pool.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('server_version'),
-		current_setting('server_encoding')`).Scan(&version, &name, &encoding)
+		current_setting('server_encoding'), current_setting('client_encoding')`).Scan(&version, &name, &encoding, &client)
 	switch {
 	case err != nil:
 		return err
@@ -136,6 +136,8 @@ func (m *migrator) checkServer(ctx context.Context) error {
 		return fmt.Errorf("%w: the server is PostgreSQL %s: use 14 or newer", pulse.ErrInvalid, name)
 	case encoding != "UTF8":
 		return fmt.Errorf("%w: the database has the encoding %s: create it with ENCODING 'UTF8'", pulse.ErrInvalid, encoding)
+	case client != "UTF8" && client != "SQL_ASCII":
+		return fmt.Errorf("%w: %s", pulse.ErrInvalid, explainEncoding(client))
 	}
 	return nil
 }

@@ -119,6 +119,8 @@ func connect(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
 	if !saysMode(dsn) {
 		prepareWhereDirect(config)
 	}
+	// What pgx sends and reads, whatever is set for the role. Poolers take these two from every driver.
+	config.ConnConfig.RuntimeParams["client_encoding"], config.ConnConfig.RuntimeParams["datestyle"] = "UTF8", "ISO"
 	if !strings.Contains(dsn, "pool_max_conns") {
 		config.MaxConns = defaultConnections
 	}

@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -12,7 +13,7 @@ import (
 )
 
 // statesSQL is ordered by name; its parameter is a name, or "" for all.
-const statesSQL = `SELECT s.name, s.source, s.generation, s.revision, s.paused_until, s.pause_reason, p.epoch, p.position, p.commitment,
+const statesSQL = `SELECT s.name, s.source, s.generation, s.revision, s.paused_until, s.pause_reason, p.epoch, p.position, encode(p.commitment, 'hex'),
 	coalesce((SELECT holder FROM @leases l WHERE l.subscription = s.name AND l.held AND l.expires_at > clock_timestamp()), ''),
 	(` + headSQL + `),
 	count(d.*) FILTER (WHERE d.status IN ('retry', 'running')),
@@ -78,15 +79,23 @@ func (s *Store) States(ctx context.Context) ([]pulse.SubscriptionState, error) {
 
 func scanState(row pgx.CollectableRow) (st pulse.SubscriptionState, err error) {
 	var paused *time.Time
-	var commitment []byte
+	var commitment *string
 	var first int // waiting deliveries with none before them: nothing holds them up any more
 	err = row.Scan(&st.Name, &st.Source, &st.Generation, &st.Revision, &paused, &st.PauseReason,
 		&st.Cursor.Epoch, (*int64)(&st.Cursor.Position), &commitment, &st.Holder, (*int64)(&st.Head),
 		&st.Retries, &st.Waiting, &first, &st.Blocked, &st.Dead)
 	st.Retries, st.Waiting = st.Retries+first, st.Waiting-first
-	copy(st.Cursor.Commitment[:], commitment)
+	st.Cursor.Commitment = commitmentOf(commitment)
 	st.PausedUntil = instant(paused)
 	return st, err
+}
+
+// commitmentOf reads a commitment in hexadecimal, which no setting changes, as bytea_output does the text of a bytea; zero when there is none.
+func commitmentOf(text *string) (c [32]byte) {
+	if text != nil && len(*text) == hex.EncodedLen(len(c)) {
+		_, _ = hex.Decode(c[:], []byte(*text))
+	}
+	return c
 }
 
 // instant is a stored time; zero when there is none.
@@ -122,13 +131,13 @@ func (s *Store) moveBefore(ctx context.Context, tx pgx.Tx, name string, start pu
 	case start < pulse.Beginning:
 		return fmt.Errorf("%w: position %d is no place to start: use Now, Beginning or a position from 1", pulse.ErrInvalid, start)
 	}
-	var commitment []byte
-	err := tx.QueryRow(ctx, s.schema.sql("SELECT e.commitment FROM @positions p JOIN @events e ON e.id = p.event WHERE p.position = $1"), int64(c.Position)).
+	var commitment *string
+	err := tx.QueryRow(ctx, s.schema.sql("SELECT encode(e.commitment, 'hex') FROM @positions p JOIN @events e ON e.id = p.event WHERE p.position = $1"), int64(c.Position)).
 		Scan(&commitment)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return err
 	}
-	copy(c.Commitment[:], commitment)
+	c.Commitment = commitmentOf(commitment)
 	_, err = tx.Exec(ctx, s.schema.sql(moveSQL), moveArgs(name, c)...)
 	return err
 }

@@ -23,12 +23,14 @@ $$;
 -- many others insert at the same time. Not cached: who draws later gets more.
 CREATE SEQUENCE @event_units AS bigint INCREMENT BY 4096 CACHE 1;
 
--- first_id is the id of the first event of a unit made for the log called log, the largest of so many bytes. What a log keeps for good is in it as
--- constants: the planner writes the function into the statement that calls it, where reading the row of settings costs a tenth of an insert.
+-- first_id is the id of the first event of a unit made for the log called log, the largest of so many bytes. It refuses connections whose texts,
+-- which are UTF-8, the server takes for another encoding: it would store other characters. What a log keeps for good is in it as constants: the
+-- planner writes the function into the statement that calls it, where reading the row of settings costs a tenth of an insert.
 CREATE FUNCTION @settle() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('CREATE OR REPLACE FUNCTION @first_id(log text, largest int) RETURNS bigint LANGUAGE sql AS %L',
-        format('SELECT CASE WHEN log <> %1$L THEN @refuse(''PU002'', %1$L)
+        format('SELECT CASE WHEN pg_client_encoding() NOT IN (''UTF8'', ''SQL_ASCII'') THEN @refuse(''PU005'', pg_client_encoding()::text)
+            WHEN log <> %1$L THEN @refuse(''PU002'', %1$L)
             WHEN largest > %2$s THEN @refuse(''PU003'', ''%2$s'')
             ELSE nextval(''@event_units'') END', NEW.origin, NEW.max_event_bytes));
     RETURN NULL;
