@@ -60,6 +60,23 @@ func TestDoctorOnPostgres(t *testing.T) {
 			"fail rights: the user app lacks DELETE on deliveries, USAGE on sequence lease_tokens: run the SQL that pulse migrate --grants app prints",
 			func(cfg Config) Config { return as(t, cfg, "app", secret) },
 		},
+		"functions and columns taken": {
+			"REVOKE EXECUTE ON FUNCTION pulse.tick, pulse.near FROM app, PUBLIC; REVOKE UPDATE (timeline) ON pulse.settings FROM app",
+			"fail rights: the user app lacks EXECUTE on function near, EXECUTE on function tick, UPDATE on settings (timeline): run the SQL that pulse migrate --grants app prints",
+			func(cfg Config) Config { return as(t, cfg, "app", secret) },
+		},
+		"the schema taken": {
+			"REVOKE USAGE ON SCHEMA pulse FROM app",
+			"may not use the tables (permission denied for schema pulse): give it the rights by the SQL that pulse migrate --grants app prints",
+			func(cfg Config) Config { return as(t, cfg, "app", secret) },
+		},
+		"a pool of one": {
+			"SELECT 1", "fail store: pgstore: open: invalid: a pool of one connection, for which all else would wait while a handler has its transaction: set pool_max_conns to 4 or more",
+			func(cfg Config) Config { return with(t, cfg, "pool_max_conns=1") },
+		},
+		"settings of the pool": {"SELECT 1", "ok sequence: no gap in all 1 event\n", func(cfg Config) Config {
+			return with(t, cfg, "pool_max_conns=4&pool_min_conns=1&pool_max_conn_lifetime=1h&default_query_exec_mode=exec")
+		}},
 		"nothing harmed": {
 			"SELECT 1", "ok rights: the user app has what an application needs in schema pulse", func(cfg Config) Config { return as(t, cfg, "app", secret) },
 		},

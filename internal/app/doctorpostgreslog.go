@@ -11,7 +11,7 @@ import (
 
 // neededRights are those without which something does not work: table or sequence, and privileges, as Grants gives them.
 const neededRights = `('events', 'SELECT'), ('events', 'INSERT'), ('positions', 'SELECT'), ('positions', 'INSERT'), ('ticks', 'SELECT'), ('ticks', 'INSERT'), ('ticks', 'DELETE'),
-	('settings', 'SELECT'), ('progress', 'SELECT'), ('progress', 'INSERT'), ('progress', 'DELETE'), ('lookup', 'SELECT'), ('lookup', 'INSERT'), ('inbox', 'SELECT'),
+	('settings', 'SELECT'), ('progress', 'SELECT'), ('progress', 'INSERT'), ('progress', 'DELETE'), ('lookup', 'SELECT'), ('lookup', 'INSERT'), ('lookup', 'DELETE'), ('inbox', 'SELECT'),
 	('inbox', 'INSERT'), ('inbox', 'DELETE'), ('subscriptions', 'SELECT'), ('subscriptions', 'INSERT'), ('subscriptions', 'UPDATE'), ('leases', 'SELECT'), ('leases', 'INSERT'),
 	('leases', 'UPDATE'), ('deliveries', 'SELECT'), ('deliveries', 'INSERT'), ('deliveries', 'UPDATE'), ('deliveries', 'DELETE')`
 
@@ -23,7 +23,14 @@ func (p *postgresDoctor) rights(ctx context.Context) error {
 			SELECT privilege || ' on ' || name FROM (VALUES `+neededRights+`) AS r (name, privilege) WHERE NOT has_table_privilege(format('%I.%I', nspname, name), privilege)
 			UNION ALL
 			SELECT 'USAGE on sequence ' || name FROM (VALUES ('event_units'), ('lease_tokens')) AS s (name) WHERE NOT has_sequence_privilege(format('%I.%I', nspname, name), 'USAGE')
-		), ', ') FROM pg_namespace WHERE nspname = $1::text`, schema).Scan(&user, &owner, &missing)
+			UNION ALL
+			SELECT 'UPDATE on settings (' || name || ')' FROM (VALUES ('epoch'), ('timeline')) AS c (name)
+			WHERE NOT has_column_privilege(format('%I.settings', nspname), name, 'UPDATE')
+			UNION ALL
+			SELECT 'EXECUTE on function ' || proname FROM pg_proc p WHERE pronamespace = n.oid
+			AND proname IN ('refuse', 'first_id', 'append_one', 'append_all', 'tick', 'near') AND NOT has_function_privilege(p.oid, 'EXECUTE')
+			ORDER BY 1
+		), ', ') FROM pg_namespace n WHERE nspname = $1::text`, schema).Scan(&user, &owner, &missing)
 	switch {
 	case err != nil:
 		return err
