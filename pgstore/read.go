@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -154,16 +155,22 @@ func conditions(q *pulse.Query, p *params) (where string) {
 	if q.Actor != uuid.Nil {
 		where += " AND e.actor_id = " + p.add(q.Actor.String())
 	}
-	if !q.Since.IsZero() {
+	if storedTime(q.Since) {
 		where += " AND e.occurred_at >= " + p.add(q.Since.UTC().Format(timeLayout))
 	}
-	if !q.Until.IsZero() {
+	if storedTime(q.Until) {
 		where += " AND e.occurred_at <= " + p.add(q.Until.UTC().Format(timeLayout))
 	}
 	if patterns := likes(q); len(patterns) > 0 {
 		where += " AND e.name LIKE ANY (" + p.add(textArray(patterns)) + "::text[])"
 	}
 	return where
+}
+
+// storedTime reports whether an event may have occurred at t. PostgreSQL does not take any time.
+func storedTime(t time.Time) bool {
+	y := t.UTC().Year()
+	return !t.IsZero() && y >= 1 && y <= 9999
 }
 
 // timeLayout is how a time is given to PostgreSQL as text, in UTC.

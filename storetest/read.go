@@ -113,6 +113,11 @@ func readTime(h *harness) {
 	h.selects(pulse.Query{Since: noon, Until: noon})
 	h.selects(pulse.Query{Since: noon.In(time.FixedZone("west", -7*3600)), Until: noon.Add(2 * tick)}, recs[0], recs[2])
 	h.selects(pulse.Query{Since: noon.Add(time.Hour + tick)})
+	// No event is as old or as new as these.
+	old, far := time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(20_000, 1, 1, 0, 0, 0, 0, time.UTC)
+	h.selects(pulse.Query{Since: old, Until: far}, recs...)
+	h.selects(pulse.Query{Since: far})
+	h.selects(pulse.Query{Until: old})
 }
 
 func readPosition(h *harness) {
