@@ -81,7 +81,7 @@ func (s *Store) Listen(ctx context.Context, heard func()) error {
 		return fail(op, err)
 	}
 	defer s.leave()
-	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	conn, err := s.connectBeside(ctx)
 	if err != nil {
 		return fail(op, err)
 	}
@@ -103,4 +103,15 @@ func (s *Store) Listen(ctx context.Context, heard func()) error {
 			heard()
 		}
 	}
+}
+
+// connectBeside makes a connection as the pool does, beside it.
+func (s *Store) connectBeside(ctx context.Context) (*pgx.Conn, error) {
+	config := s.pool.Config()
+	if config.BeforeConnect != nil { // it may know the password
+		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
+			return nil, err
+		}
+	}
+	return pgx.ConnectConfig(ctx, config.ConnConfig)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/pgstore"
@@ -46,6 +47,35 @@ func TestHints(t *testing.T) {
 	}
 	if heard[0].Load() != 1 || heard[2].Load() != 0 {
 		t.Errorf("heard %d hints of one, and %d of another log", heard[0].Load(), heard[2].Load())
+	}
+}
+
+// Where the pool's configuration finds out who to connect as, listening does so too.
+func TestListeningConnectsAsThePool(t *testing.T) {
+	dsn := newDatabase(t)
+	other, look := openStore(t, dsn), openPool(t, dsn, "2")
+	config, err := pgxpool.ParseConfig(onRole(dsn, "nobody_at_all"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := look.Config().ConnConfig.User
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error { c.User = user; return nil }
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	s, err := pgstore.OpenPool(t.Context(), pool, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, heard := context.WithCancel(t.Context())
+	listened := make(chan error, 1)
+	go func() { listened <- s.Listen(ctx, heard) }()
+	eventually(t, "a hint was heard", func() bool { other.Hint(); return ctx.Err() != nil || len(listened) > 0 })
+	wantError(t, <-listened, context.Canceled)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
