@@ -146,6 +146,43 @@ func TestDoOfStatementsThatFail(t *testing.T) {
 	}
 }
 
+// Who rolls back to a savepoint goes on behind a statement that failed, without the events in between, as if each had been sent at once.
+func TestDoRollsBackWhatFailed(t *testing.T) {
+	dsn := newDatabase(t)
+	s := openStore(t, dsn)
+	bus, pool := openBus(t, s), openPool(t, dsn, "2")
+	ctx := t.Context()
+	for name, sql := range map[string]string{"division": "SELECT 1/($1::int - 1)", "unknown table": "SELECT $1::int FROM nowhere", "no SQL": "SELEC $1::int"} {
+		for _, emitted := range []int{0, 2} {
+			t.Run(fmt.Sprintf("%s, %d events", name, emitted), func(t *testing.T) {
+				before := len(readAll(t, s))
+				var kept, last uuid.UUID
+				err := pgstore.Do(ctx, pool, bus, func(tx pgx.Tx, e pulse.Emitter) (err error) {
+					if kept, err = e.Emit(ctx, lesson()); err != nil {
+						return err
+					}
+					run(t, tx, "SAVEPOINT here")
+					if _, err := e.EmitAll(ctx, []pulse.Event{lesson(), lesson()}[:emitted]); err != nil {
+						return err
+					}
+					if _, err := tx.Exec(ctx, sql, 1); err == nil {
+						t.Error("the statement succeeded")
+					}
+					run(t, tx, "ROLLBACK TO SAVEPOINT here")
+					last, err = e.Emit(ctx, lesson())
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if envs := readAll(t, s)[before:]; len(envs) != 2 || envs[0].ID != kept || envs[1].ID != last {
+					t.Errorf("there are %d events, want the first and the last", len(envs))
+				}
+			})
+		}
+	}
+}
+
 // A caller that has gone gets nothing committed, also of a transaction in which nothing was done yet.
 func TestDoOfACallerThatHasGone(t *testing.T) {
 	dsn := newDatabase(t)

@@ -130,14 +130,16 @@ func (t *lazyTx) sendWith(ctx context.Context, sql string, args []any) (pgx.Batc
 	if err := sendable(ctx, t.conn); err != nil {
 		return nil, err
 	}
-	n := t.batch().Len()
+	n, begun := t.batch().Len(), t.own != nil
 	t.keep(sql, args...)
 	results := t.send(ctx)
 	for range n {
 		if _, err := results.Exec(); err != nil {
 			_ = results.Close()
 			if is, ok := errors.AsType[pgx.ErrPreprocessingBatch](err); ok && is.SQL() == sql { // that statement cannot be: nothing was sent
-				t.refuse(pgx.ErrTxCommitRollback)
+				if _, answered := errors.AsType[*pgconn.PgError](err); !begun || !answered { // else the server knows, and what was kept would be undone with it
+					t.refuse(pgx.ErrTxCommitRollback)
+				}
 				return nil, err
 			}
 			return nil, t.refuse(err)
