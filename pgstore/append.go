@@ -46,7 +46,7 @@ func (s *Store) Append(ctx context.Context, recs []pulse.Record) error {
 	switch {
 	case err == nil:
 		return nil
-	case hasCode(err, uniqueViolation, lockNotAvailable, deadlockDetected, serializationFailure):
+	case hasCode(err, uniqueViolation, lockNotAvailable, deadlockDetected, serializationFailure, idleSession):
 		err = s.appendRepeats(ctx, recs)
 	}
 	if lost(err) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/pgstore"
@@ -375,22 +376,52 @@ func TestDoWhileRowsAreRead(t *testing.T) {
 	}
 }
 
-// The server ends a transaction in which nothing is done for too long: nothing was committed, and that is known.
+// The server ends a transaction in which nothing is done for too long, or a connection before BEGIN was sent: nothing was committed, and that is known.
 func TestDoThatIdles(t *testing.T) {
 	dsn := newDatabase(t)
-	bus, pool := openBus(t, openStore(t, dsn)), openPool(t, dsn+" idle_in_transaction_session_timeout=50", "2")
-	err := pgstore.Do(t.Context(), pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
-		backend := number(t, tx, "SELECT pg_backend_pid()::int8")
-		if _, err := e.Emit(t.Context(), lesson()); err != nil {
-			return err
-		}
-		eventually(t, "the server has ended it", func() bool {
-			return number(t, pool, fmt.Sprintf("SELECT count(*) FROM pg_stat_activity WHERE pid = %d", backend)) == 0
+	s := openStore(t, dsn)
+	bus, look := openBus(t, s), openPool(t, dsn, "2")
+	for setting, begin := range map[string]string{"idle_in_transaction_session_timeout": "SELECT 1", "idle_session_timeout": ""} {
+		pool := openPool(t, dsn+" application_name=idler default_query_exec_mode=exec "+setting+"=50", "1")
+		err := pgstore.Do(t.Context(), pool, bus, func(tx pgx.Tx, e pulse.Emitter) error {
+			if begin != "" {
+				run(t, tx, begin)
+			}
+			if _, err := e.Emit(t.Context(), lesson()); err != nil {
+				return err
+			}
+			awaitEnd(t, look)
+			return nil
 		})
-		return nil
-	})
-	wantError(t, err, pulse.ErrStore, "idle-in-transaction")
-	if errors.Is(err, pulse.ErrUnknown) {
-		t.Errorf("the outcome is said to be unknown: %v", err)
+		wantError(t, err, pulse.ErrStore, "idle-", "timeout")
+		if errors.Is(err, pulse.ErrUnknown) {
+			t.Errorf("%s: the outcome is said to be unknown: %v", setting, err)
+		}
+		pool.Close()
 	}
+	if head := info(t, s).Head; head != 0 {
+		t.Errorf("%d events are stored", head)
+	}
+}
+
+// Where the server ends connections that idle, an event is stored by another one.
+func TestAppendOnAConnectionThatIdled(t *testing.T) {
+	dsn := newDatabase(t)
+	s, look := openStore(t, dsn+" application_name=idler idle_session_timeout=50"), openPool(t, dsn, "2")
+	origin := originOf(t, s)
+	for range 3 {
+		appendTo(t, s, lessons(origin, 1)...)
+		awaitEnd(t, look)
+	}
+	if head := info(t, openStore(t, dsn)).Head; head != 3 {
+		t.Errorf("the head is %d, want 3", head)
+	}
+}
+
+// awaitEnd waits until the server has ended the connections that are set to end.
+func awaitEnd(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	eventually(t, "the server has ended the connection", func() bool {
+		return number(t, pool, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'idler'") == 0
+	})
 }

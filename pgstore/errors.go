@@ -28,8 +28,9 @@ const (
 
 	insufficientPrivilege = "42501"
 
-	// idleInTransaction ends a connection between two statements, so nothing was committed by what comes after it.
+	// These end a connection between two statements, so nothing was committed by what comes after them.
 	idleInTransaction = "25P03"
+	idleSession       = "57P05"
 
 	// Raised by refuse.
 	codeFenced   = "PU001"
@@ -91,7 +92,7 @@ func lost(err error) bool {
 	case errors.As(err, &pg):
 		severity := cmp.Or(pg.SeverityUnlocalized, pg.Severity) // poolers give the second alone
 		ended := severity == "FATAL" || severity == "PANIC" || strings.HasPrefix(pg.Code, "08")
-		return ended && pg.Code != idleInTransaction || pg.Code == "40003"
+		return ended && pg.Code != idleInTransaction && pg.Code != idleSession || pg.Code == "40003"
 	}
 	return !errors.Is(err, pgx.ErrTxClosed) && !errors.Is(err, pgx.ErrTxCommitRollback)
 }
