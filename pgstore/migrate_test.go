@@ -49,7 +49,7 @@ func TestMigrationsAreCompleteText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	grants, err := pgstore.Grants("", "pulse")
+	grants, err := pgstore.Grants("", newRole(t, dsn))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,6 +142,13 @@ func TestTheApplicationsRole(t *testing.T) {
 		if _, err := owner.Exec(t.Context(), grants, pgx.QueryExecModeSimpleProtocol); err != nil {
 			t.Fatal(err)
 		}
+	}
+	taking, err := pgstore.Grants("", owner.Config().ConnConfig.User)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := owner.Exec(t.Context(), taking, pgx.QueryExecModeSimpleProtocol); err == nil || !strings.Contains(err.Error(), "owns the tables of the log") {
+		t.Errorf("grants to the owner: %v", err)
 	}
 	s, pool := openStore(t, app), openPool(t, app, "2")
 	recs := lessons(originOf(t, s), 3)
