@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -45,7 +46,17 @@ type failure struct {
 	err error
 }
 
-func (f *failure) Error() string { return "pgstore: " + f.op + ": " + f.err.Error() }
+// Error is one line, also of an error of the driver, which has a line for each address it tried, with TLS and without.
+func (f *failure) Error() string {
+	var lines []string
+	for line := range strings.Lines(f.err.Error()) {
+		if line = strings.TrimSpace(line); line != "" && !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return "pgstore: " + f.op + ": " + strings.Join(lines, "; ")
+}
+
 func (f *failure) Unwrap() error { return f.err }
 
 // fail says what op could not do, as one of pulse's errors. Nothing was stored, unless err says so itself.
