@@ -9,15 +9,15 @@ import (
 
 // take pauses the relay, waits until it has let go, and takes its lease.
 func (r *republisher) take(ctx context.Context) error {
-	paused, err := r.acquire(ctx)
+	paused, err := r.pauseAndAcquire(ctx)
 	if err != nil && paused {
 		err = errors.Join(err, r.resume(ctx))
 	}
 	return err
 }
 
-// acquire is take without what is to be done when it fails. paused tells that it paused the relay.
-func (r *republisher) acquire(ctx context.Context) (paused bool, err error) {
+// pauseAndAcquire is take without what is to be done when it fails. paused tells that it paused the relay.
+func (r *republisher) pauseAndAcquire(ctx context.Context) (paused bool, err error) {
 	limit := time.Now().Add(republishWait)
 	for {
 		made, err := r.change(ctx, func(s *SubscriptionState) *Control {
@@ -30,7 +30,7 @@ func (r *republisher) acquire(ctx context.Context) (paused bool, err error) {
 			return paused, err
 		}
 		paused = paused || made
-		r.lease, err = r.runner.acquire(ctx)
+		r.lease, err = r.acquire(ctx)
 		switch {
 		case err == nil:
 			return paused, nil
@@ -54,7 +54,7 @@ func pauseToRepublish() *Control {
 // keepPaused makes the pause last. One that a person made or ended stays as it is: the lease alone keeps the relay out.
 func (r *republisher) keepPaused(ctx context.Context) error {
 	_, err := r.change(ctx, func(s *SubscriptionState) *Control {
-		if !ours(s) || time.Until(s.PausedUntil) > republishPause/2 {
+		if !madeToRepublish(s) || time.Until(s.PausedUntil) > republishPause/2 {
 			return nil
 		}
 		return pauseToRepublish()
@@ -62,8 +62,8 @@ func (r *republisher) keepPaused(ctx context.Context) error {
 	return err
 }
 
-// ours tells that the pause was made to republish.
-func ours(state *SubscriptionState) bool {
+// madeToRepublish tells that the pause was made to republish.
+func madeToRepublish(state *SubscriptionState) bool {
 	return state.PauseReason == republishReason && !state.PausedUntil.Equal(Forever)
 }
 
@@ -107,7 +107,7 @@ func (r *republisher) resume(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	_, err := r.change(ctx, func(s *SubscriptionState) *Control {
-		if !ours(s) {
+		if !madeToRepublish(s) {
 			return nil
 		}
 		return &Control{Resume: true}

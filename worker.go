@@ -132,10 +132,10 @@ func pause(ctx context.Context, d time.Duration) {
 // saver writes progress until there is no more, and acknowledges what brought it to the broker.
 func (s *session) saver(ctx context.Context) {
 	for j := range s.saves {
-		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-		err := s.ports.deliveries.Advance(ctx, s.lease, j.progress)
+		saving, cancel := context.WithTimeout(ctx, storeTimeout)
+		err := s.ports.deliveries.Advance(saving, s.lease, j.progress)
 		if err == nil && len(j.acks) > 0 {
-			if err := s.feed.Ack(ctx, j.acks); err != nil {
+			if err := s.feed.Ack(saving, j.acks); err != nil {
 				s.bus.log.Warn("pulse: messages were not acknowledged and will come again", "subscription", s.sub.name, "messages", len(j.acks), "error", err)
 			}
 		}
