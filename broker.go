@@ -11,8 +11,8 @@ type Publisher interface {
 	PublishBatch(ctx context.Context, envs []Envelope) []Result
 
 	// Last returns the highest position among the messages published to the destination, also when others followed it, as a
-	// cursor: so a broker that lost what it had acknowledged is noticed. The zero Cursor when there is none; ok is false when
-	// this broker cannot tell.
+	// cursor: so a broker that lost what it had acknowledged is noticed, unless it lost nothing but messages that were published
+	// late, behind others of higher positions. The zero Cursor when there is none; ok is false when this broker cannot tell.
 	Last(ctx context.Context) (last Cursor, ok bool, err error)
 
 	// Capabilities is constant.

@@ -151,9 +151,17 @@ func (d *destination) cut(n int) {
 		return
 	}
 	d.losses++
+	highest := func(messages []*arrival) (p pulse.Position) {
+		for _, a := range messages {
+			p = max(p, a.position)
+		}
+		return p
+	}
+	// When nothing is lost but what was published late, behind what is still there, no relay can know.
+	noticeable := len(d.missing) > 0 || highest(d.stream[n:]) > highest(d.stream[:n])
 	for _, a := range d.stream[n:] {
 		a.lost = true
-		if !slices.ContainsFunc(d.stream[:n], func(b *arrival) bool { return b.position == a.position }) {
+		if noticeable && !slices.ContainsFunc(d.stream[:n], func(b *arrival) bool { return b.position == a.position }) {
 			d.missing[a.position] = d.w.history.stamp()
 		}
 	}
