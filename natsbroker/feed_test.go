@@ -74,6 +74,21 @@ func TestGapsStayAcknowledged(t *testing.T) {
 	nothing(t, f, 50*time.Millisecond)
 }
 
+// A subscription that was forgotten begins anew, also when its next feed is closed before anything came.
+func TestForgottenBeginsAnew(t *testing.T) {
+	t.Parallel()
+	b := embed(t, t.TempDir(), natsbroker.Options{})
+	publish(t, b.Publisher(), events(1, 20))
+	f := open(t, b, pulse.FeedConfig{})
+	expect(t, f, through(1, 20)...)
+	f.Close()
+	if err := b.Source().Forget(t.Context(), "mailer"); err != nil {
+		t.Fatal(err)
+	}
+	open(t, b, pulse.FeedConfig{}).Close()
+	expect(t, open(t, b, pulse.FeedConfig{}), through(1, 20)...)
+}
+
 // Whatever happens to the stream while somebody waits for it, the wait ends, and who opens again is served.
 func TestFeedEndsWithItsStream(t *testing.T) {
 	t.Parallel()

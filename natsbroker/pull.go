@@ -1,6 +1,7 @@
 package natsbroker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -246,7 +247,7 @@ func (f *Feed) progress() *progress {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.deliveredAt == 0 {
-		return f.ended // it came no further
+		return cmp.Or(f.ended, &progress{}) // it came no further; one that began anew leaves nothing of those before it
 	}
 	p := &progress{stream: f.made, delivered: f.delivered, at: f.deliveredAt, open: make(map[uint64]bool)}
 	for _, d := range f.open {
