@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/cloudevents"
 	"github.com/edupulse-live/pulse/internal/brokerworld"
 	"github.com/edupulse-live/pulse/kafkabroker"
 )
@@ -257,4 +258,38 @@ func TestForget(t *testing.T) {
 		t.Errorf("the state is %+v, %v", state, err)
 	}
 	nothing(t, open(t, b, pulse.FeedConfig{Start: 4}), 300*time.Millisecond)
+}
+
+// What another program writes to the topic does not stop a subscription, and hides what was published before only until something follows.
+func TestForeignRecords(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	b := connect(t, addresses(c), kafkabroker.Options{})
+	p := b.Publisher()
+	publish(t, p, events(1, 2))
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.DefaultProduceTopic(topicName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	err = client.ProduceSync(t.Context(),
+		&kgo.Record{},
+		&kgo.Record{Key: []byte{0xff}, Value: []byte("hello")},
+		&kgo.Record{Value: []byte(`{}`), Headers: []kgo.RecordHeader{{Key: "ce_id", Value: []byte("17")}, {Key: "ce_id", Value: []byte("18")}}},
+		&kgo.Record{Value: []byte(`{}`), Headers: []kgo.RecordHeader{{Key: cloudevents.RecordPosition, Value: []byte("1000000")}, {Key: cloudevents.RecordCommitment, Value: []byte("none")}}},
+	).FirstErr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last, ok, err := p.Last(t.Context()); err != nil || ok || last != (pulse.Cursor{}) {
+		t.Errorf("Last is %+v, %v, %v, but the last record is another's", last, ok, err)
+	}
+	publishUntil(t, p, events(3, 2))
+	if last, ok, err := p.Last(t.Context()); err != nil || !ok || last.Position != 4 {
+		t.Errorf("Last is %+v, %v, %v", last, ok, err)
+	}
+	f := open(t, b, pulse.FeedConfig{})
+	ack(t, f, take(t, f, 4)...)
+	nothing(t, f, 200*time.Millisecond)
+	take(t, open(t, b, pulse.FeedConfig{Subscription: "late", Start: 3}), 2)
 }

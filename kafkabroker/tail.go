@@ -56,11 +56,15 @@ func readPlace(position, commitment string) (c pulse.Cursor, ok bool) {
 	}
 	c.Position = pulse.Position(n)
 	if len(commitment) > base64.StdEncoding.EncodedLen(len(c.Commitment)) {
-		return c, false
+		return pulse.Cursor{}, false
 	}
 	var sum [len(c.Commitment) + 1]byte // what four characters more than needed could say
 	got, err := base64.StdEncoding.Decode(sum[:], []byte(commitment))
-	return c, err == nil && got == copy(c.Commitment[:], sum[:got])
+	if err != nil || got != 0 && got != len(c.Commitment) {
+		return pulse.Cursor{}, false
+	}
+	copy(c.Commitment[:], sum[:])
+	return c, true
 }
 
 // bounds are where the records of a partition begin and end, for who reads what is committed.

@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/edupulse-live/pulse"
+	"github.com/edupulse-live/pulse/cloudevents"
 	"github.com/edupulse-live/pulse/natsbroker"
 )
 
@@ -241,13 +244,19 @@ func TestForeignMessageIsSkipped(t *testing.T) {
 	p := b.Publisher()
 	publish(t, p, events(1, 2))
 	_, nc := admin(t, b)
-	if _, err := nc.Request("pulse.0.lesson.published", []byte("hello"), patience); err != nil {
+	foreign := nats.NewMsg("pulse.0.lesson.published")
+	foreign.Header.Set(cloudevents.HeaderPosition, "1000000")
+	foreign.Header.Set(cloudevents.HeaderCommitment, "none")
+	if _, err := nc.RequestMsg(foreign, patience); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok, err := p.Last(t.Context()); err != nil || ok {
-		t.Errorf("Last can tell (%v, %v), but the last message is another's", ok, err)
+	if last, ok, err := p.Last(t.Context()); err != nil || ok || last != (pulse.Cursor{}) {
+		t.Errorf("Last is %+v, %v, %v, but the last message is another's", last, ok, err)
 	}
 	publishUntil(t, p, events(3, 2))
+	if last, ok, err := p.Last(t.Context()); err != nil || !ok || last.Position != 4 {
+		t.Errorf("Last is %+v, %v, %v", last, ok, err)
+	}
 	expect(t, open(t, b, pulse.FeedConfig{}), 1, 2, 3, 4)
 	expect(t, open(t, b, pulse.FeedConfig{Subscription: "late", Start: 3}), 3, 4)
 }
