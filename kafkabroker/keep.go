@@ -47,7 +47,7 @@ func (f *Feed) start(ctx context.Context) error {
 		return err
 	}
 	_, ended, _ := b.turn(f)
-	if len(ended) != len(parts) {
+	if len(ended) != len(parts) || self.generation == 1 { // the group is new, as of a subscription that was dropped
 		ended = make([]acked, len(parts))
 	}
 	keeping, halt := context.WithCancel(context.WithoutCancel(ctx))

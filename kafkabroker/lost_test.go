@@ -260,6 +260,26 @@ func TestForget(t *testing.T) {
 	nothing(t, open(t, b, pulse.FeedConfig{Start: 4}), 300*time.Millisecond)
 }
 
+// A subscription that another process forgot begins anew, with all that was acknowledged behind the oldest record that was not.
+func TestForgottenBeginsAnew(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	b := connect(t, addresses(c), kafkabroker.Options{})
+	publish(t, b.Publisher(), events(1, 5))
+	f := open(t, b, pulse.FeedConfig{})
+	ack(t, f, take(t, f, 5)[1:]...)
+	if err := kafkabroker.Forget(t.Context(), addresses(c), "mailer", nil); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if err := kafkabroker.Forget(t.Context(), addresses(c), "mailer", nil); err != nil { // it may have committed
+		t.Fatal(err)
+	}
+	if got := positions(take(t, open(t, b, pulse.FeedConfig{}), 5)); got[4] != 5 {
+		t.Errorf("%v came, want all five", got)
+	}
+}
+
 // What another program writes to the topic does not stop a subscription, and hides what was published before only until something follows.
 func TestForeignRecords(t *testing.T) {
 	t.Parallel()
