@@ -77,7 +77,7 @@ func (p *Publisher) sync(ctx context.Context) error {
 // end is the last message of a stream.
 type end struct {
 	seq   uint64 // 0 when there never was one
-	id    string // of its event
+	id    string // of its event; "" when the message was removed
 	high  pulse.Cursor
 	blind bool // it does not tell high: it has expired, or is another's
 }
@@ -91,11 +91,29 @@ func (b *Broker) endOf(ctx context.Context, info *jetstream.StreamInfo) (end, er
 		return end{seq: last, blind: true}, nil
 	}
 	m, err := b.message(ctx, last)
+	if errors.Is(err, jetstream.ErrMsgNotFound) { // somebody removed it: what is before it tells
+		m, err = b.newest(ctx)
+	}
 	if err != nil {
 		return end{}, err
 	}
 	high, ok := highOf(m.Header)
-	return end{seq: last, id: m.Header.Get("ce-id"), high: high, blind: !ok}, nil
+	e := end{seq: last, high: high, blind: !ok}
+	if m.Sequence == last {
+		e.id = m.Header.Get("ce-id")
+	}
+	return e, nil
+}
+
+// newest reads the last message that is there.
+func (b *Broker) newest(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+	s, err := b.stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return ask(ctx, b, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return s.GetLastMsgForSubject(ctx, b.opts.Prefix+".>")
+	})
 }
 
 // resolve sees which of the messages sent are there, when the stream ends at last with the message id.

@@ -1,12 +1,14 @@
 package natsbroker_test
 
 import (
+	"fmt"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/internal/brokerworld"
 	"github.com/edupulse-live/pulse/natsbroker"
 )
@@ -85,6 +87,36 @@ func TestExpiredWhileAway(t *testing.T) {
 			w.AllNoted(t, 100) // before anything else comes
 			w.Emit(t, 100)
 			w.AllNoted(t, 100)
+		})
+	}
+}
+
+// Messages removed from the end of a stream are published again, and a subscription finds what is before them.
+func TestRemovedFromTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, removed := range []int{1, 2, 15} {
+		t.Run(fmt.Sprint(removed), func(t *testing.T) {
+			t.Parallel()
+			b := embed(t, t.TempDir(), natsbroker.Options{})
+			publish(t, b.Publisher(), events(1, 20))
+			js, _ := admin(t, b)
+			s, err := js.Stream(t.Context(), "PULSE")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range removed {
+				if err := s.DeleteMsg(t.Context(), uint64(20-i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			left := pulse.Position(20 - removed)
+			expect(t, open(t, b, pulse.FeedConfig{Subscription: "late", Start: 5}), through(5, left)...)
+			p := b.Publisher()
+			if last, ok, err := p.Last(t.Context()); err != nil || !ok || last.Position != left {
+				t.Errorf("Last is %+v, %v, %v, want position %d", last, ok, err, left)
+			}
+			publish(t, p, events(int(left)+1, removed+1))
+			stored(t, b, through(1, 21)...)
 		})
 	}
 }

@@ -2,6 +2,7 @@ package natsbroker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -70,6 +71,9 @@ func (b *Broker) seek(ctx context.Context, state jetstream.StreamState, start pu
 func (b *Broker) highFrom(ctx context.Context, seq, end uint64) (uint64, pulse.Position, error) {
 	for seq < end {
 		m, err := b.message(ctx, seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) { // those from here on were removed
+			return end, 0, nil
+		}
 		if err != nil {
 			return 0, 0, err
 		}
