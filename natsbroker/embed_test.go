@@ -138,13 +138,13 @@ func TestStreamIsSetRight(t *testing.T) {
 	}
 	publish(t, server.Publisher(), events(1, 20))
 	changed := made
-	changed.MaxAge, changed.Discard, changed.AllowAtomicPublish, changed.MaxMsgs = time.Hour, jetstream.DiscardOld, false, 1000
+	changed.MaxAge, changed.Discard, changed.AllowAtomicPublish, changed.MaxMsgs, changed.MaxMsgSize = time.Hour, jetstream.DiscardOld, false, 1000, 4096
 	if _, err := js.UpdateStream(t.Context(), changed); err != nil {
 		t.Fatal(err)
 	}
 	b := connect(t, server.URL(), natsbroker.Options{})
 	right := config()
-	if right.MaxAge != made.MaxAge || right.Discard != made.Discard || !right.AllowAtomicPublish || right.MaxMsgs != -1 || right.MaxBytes != made.MaxBytes {
+	if right.MaxAge != made.MaxAge || right.Discard != made.Discard || !right.AllowAtomicPublish || right.MaxMsgs != -1 || right.MaxMsgSize != -1 || right.MaxBytes != made.MaxBytes {
 		t.Errorf("set right as %+v", right)
 	}
 	stored(t, b, through(1, 20)...)

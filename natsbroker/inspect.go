@@ -101,6 +101,7 @@ func differences(have, want *jetstream.StreamConfig) (all []string) {
 	add(have.AllowAtomicPublish != want.AllowAtomicPublish, "atomic publish", have.AllowAtomicPublish, want.AllowAtomicPublish)
 	add(have.MaxMsgs != want.MaxMsgs, "the number of messages", have.MaxMsgs, want.MaxMsgs)
 	add(have.MaxMsgsPerSubject != want.MaxMsgsPerSubject, "the number of messages for each subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
+	add(have.MaxMsgSize != want.MaxMsgSize, "the size of a message", have.MaxMsgSize, want.MaxMsgSize)
 	return all
 }
 

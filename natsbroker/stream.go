@@ -138,11 +138,11 @@ func (b *Broker) reconcile(have jetstream.StreamConfig) (*jetstream.StreamConfig
 		want.MaxBytes = have.MaxBytes
 	}
 	if have.MaxBytes == want.MaxBytes && have.Discard == want.Discard && have.MaxAge == want.MaxAge && have.Replicas == want.Replicas &&
-		have.Duplicates == want.Duplicates && have.AllowAtomicPublish && have.MaxMsgs <= 0 && have.MaxMsgsPerSubject <= 0 {
+		have.Duplicates == want.Duplicates && have.AllowAtomicPublish && have.MaxMsgs <= 0 && have.MaxMsgsPerSubject <= 0 && have.MaxMsgSize <= 0 {
 		return nil, nil
 	}
 	found.MaxBytes, found.Discard, found.MaxAge, found.Replicas = want.MaxBytes, want.Discard, want.MaxAge, want.Replicas
 	found.Duplicates, found.AllowAtomicPublish = want.Duplicates, true
-	found.MaxMsgs, found.MaxMsgsPerSubject, found.DiscardNewPerSubject = -1, -1, false
+	found.MaxMsgs, found.MaxMsgsPerSubject, found.MaxMsgSize, found.DiscardNewPerSubject = -1, -1, -1, false
 	return &found, nil
 }
