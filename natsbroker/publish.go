@@ -76,6 +76,7 @@ func (p *Publisher) publish(ctx context.Context, envs []pulse.Envelope, results 
 	cut := p.broker.lostSoon()
 	p.answers.next()
 	p.synced, p.sent, p.stored = false, p.sent[:0], 0
+	p.most = min(p.limit, int(p.broker.nc.MaxPayload()))
 	way := p.plain
 	if len(envs) >= p.atomicFrom() && !p.oneByOne {
 		way = p.batches

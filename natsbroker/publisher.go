@@ -24,13 +24,14 @@ const (
 // Publisher publishes to the stream of a Broker.
 type Publisher struct {
 	broker *Broker
-	limit  int // bytes of headers and body the server takes
+	limit  int // bytes of headers and body the server took when the Publisher was made
 	batch  int // messages of an atomic batch at most
 
 	mu      sync.Mutex   // held by PublishBatch and Last
 	answers *answers     // nil until there is something to publish
 	msgs    [2]prepared  // reused
 	out     outgoing     // reused
+	most    int          // bytes of headers and body in the call under way: the server may have come back with a lower limit
 	stored  int          // how many messages of the call under way are in the stream
 	ahead   pulse.Cursor // what high will be once everything encoded so far is there
 
@@ -167,7 +168,7 @@ type prepared struct {
 // prepare makes m the message of env. The error is why it cannot be published.
 func (p *Publisher) prepare(m *prepared, env *pulse.Envelope) error {
 	m.env = env
-	if err := m.encode(p.ahead, p.limit); err != nil {
+	if err := m.encode(p.ahead, p.most); err != nil {
 		return err
 	}
 	if env.Position > p.ahead.Position {

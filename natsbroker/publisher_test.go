@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/natsbroker"
 )
@@ -141,6 +143,33 @@ func TestRejected(t *testing.T) {
 				publish(t, p, envs[n/2+1:])
 			})
 		}
+	}
+}
+
+// A server that comes back and takes less than before refuses what is too large for it now, and holds up nothing else.
+func TestTakesLess(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{3, 40} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			o := server.Options{Authorization: token, StoreDir: t.TempDir(), Port: freePorts(t, 1)[0]}
+			before := o
+			s := run(t, &before)
+			p := connect(t, s.ClientURL(), natsbroker.Options{}).Publisher()
+			publish(t, p, events(1, 1))
+			s.Shutdown()
+			s.WaitForShutdown()
+			o.MaxPayload = 64 << 10
+			run(t, &o)
+			publishUntil(t, p, events(2, 1))
+			envs := events(3, n)
+			envs[1].Data = []byte(`"` + strings.Repeat("x", 100_000) + `"`)
+			results := p.PublishBatch(t.Context(), envs)
+			if acked, _, rejected := outcomes(results); acked != 1 || rejected != 1 || results[1].Outcome != pulse.Rejected {
+				t.Errorf("%d were published and %d refused: %v", acked, rejected, results[1].Err)
+			}
+			publish(t, p, envs[2:])
+		})
 	}
 }
 
