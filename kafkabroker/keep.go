@@ -167,7 +167,7 @@ func (f *Feed) check(ctx context.Context) (again bool) {
 	defer cancel()
 	t, err := f.broker.look(ctx)
 	switch {
-	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.TopicAuthorizationFailed):
+	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kgo.ErrClientClosed):
 		f.fail(err)
 		return false
 	case err != nil:

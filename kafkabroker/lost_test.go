@@ -313,3 +313,18 @@ func TestForeignRecords(t *testing.T) {
 	nothing(t, f, 200*time.Millisecond)
 	take(t, open(t, b, pulse.FeedConfig{Subscription: "late", Start: 3}), 2)
 }
+
+// A feed that is still open when its Broker is closed ends: nothing that it delivers could be acknowledged.
+func TestFeedEndsWithItsBroker(t *testing.T) {
+	t.Parallel()
+	b := connect(t, addresses(cluster(t)), kafkabroker.Options{})
+	f := open(t, b, pulse.FeedConfig{})
+	if err := errors.Join(b.Close(), b.Close()); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := f.Fetch(ctx, 1); !errors.Is(err, pulse.ErrBroker) || ctx.Err() != nil {
+		t.Errorf("the feed gives %v", err)
+	}
+}
