@@ -143,3 +143,21 @@ func overTLS(t *testing.T, srv *rabbittest.Server, authority *x509.CertPool) {
 		t.Errorf("a server that nobody vouches for: %v", err)
 	}
 }
+
+// Close ends a connection too that is just being made.
+func TestCloseWhileConnecting(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t, shared.Server(t).Address())
+	b := connect(t, "amqp://school:chalk@"+n.Addr().String(), rabbitbroker.Options{})
+	p := b.Publisher()
+	n.mu.Lock()
+	before := n.came.Load()
+	published := make(chan pulse.Result)
+	go func() { published <- p.PublishBatch(t.Context(), events(1, 1))[0] }()
+	eventually(t, "connecting", func() bool { return n.came.Load() > before })
+	err := b.Close()
+	n.mu.Unlock()
+	if r := <-published; err != nil || r.Outcome != pulse.Unknown || !errors.Is(r.Err, pulse.ErrClosed) {
+		t.Errorf("after Close, which gave %v, publishing gives %+v", err, r)
+	}
+}

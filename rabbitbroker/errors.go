@@ -25,6 +25,9 @@ var errRefused = errors.New("a queue refuses the message for now: one that is bo
 // errLost is what a connection says that ended without a reason.
 var errLost = errors.New("the connection was lost")
 
+// errClosed is that nothing can be done any more.
+var errClosed = fmt.Errorf("the broker is closed: %w", pulse.ErrClosed)
+
 // is tells that err is this answer of the server.
 func is(err error, code int) bool {
 	e, ok := errors.AsType[*amqp.Error](err)

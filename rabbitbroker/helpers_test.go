@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,8 +100,9 @@ type network struct {
 	net.Listener
 	target string
 	ways   sync.WaitGroup
+	came   atomic.Int64 // connections
 
-	mu    sync.Mutex
+	mu    sync.Mutex // held, it lets no further connection through
 	conns []net.Conn
 }
 
@@ -122,6 +124,7 @@ func (n *network) serve() {
 		if err != nil {
 			return
 		}
+		n.came.Add(1)
 		to, err := net.Dial("tcp", n.target)
 		if err != nil {
 			from.Close()

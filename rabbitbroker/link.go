@@ -63,7 +63,7 @@ func (b *Broker) dial(ctx context.Context) (*link, error) {
 	closed := b.closed
 	b.mu.Unlock()
 	if closed {
-		return nil, fmt.Errorf("the broker is closed: %w", pulse.ErrClosed)
+		return nil, errClosed
 	}
 	var errs []error
 	for i := range b.addrs {
@@ -120,10 +120,22 @@ func (b *Broker) dialOne(ctx context.Context, addr *amqp.URI) (*link, error) {
 	conn.NotifyClose(l.connClosed)
 	blocks := conn.NotifyBlocked(make(chan amqp.Blocking, 8))
 	l.helpers.Go(func() { l.watch(blocks) })
-	b.mu.Lock()
-	b.links[l] = struct{}{}
-	b.mu.Unlock()
+	if !b.adopt(l) {
+		l.close()
+		return nil, errClosed
+	}
 	return l, nil
+}
+
+// adopt makes Close end a link. When that was called already it reports false.
+func (b *Broker) adopt(l *link) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.links[l] = struct{}{}
+	return true
 }
 
 // timed is a connection of which a write that gets nowhere ends it.
