@@ -18,6 +18,8 @@
 //
 //   - RabbitMQ cannot tell what was published last, see Publisher.Last. What it lost after acknowledging it is not seen. Subscriptions of
 //     Pulse read what is missing from the log; queues of others need Bus.Republish.
+//   - A server takes back what a feed has had for longer than its consumer_timeout, half an hour unless it is told otherwise: the feed fails, and
+//     the next one gets it again.
 //   - A queue begins empty: what was published before a subscription was opened for the first time does not come from here.
 //   - Messages are confirmed one by one. When a queue refuses one, those that were sent behind it may be in the queue already, see the
 //     note on full queues in docs/rabbitmq.md.
