@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -327,4 +329,33 @@ func TestFeedEndsWithItsBroker(t *testing.T) {
 	if _, err := f.Fetch(ctx, 1); !errors.Is(err, pulse.ErrBroker) || ctx.Err() != nil {
 		t.Errorf("the feed gives %v", err)
 	}
+}
+
+// Who looks while events are published sees all that were there before.
+func TestInspectWhilePublishing(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	p := connect(t, addresses(c), kafkabroker.Options{}).Publisher()
+	publish(t, p, events(1, 1))
+	var at atomic.Int64
+	at.Store(1)
+	ctx, cancel := context.WithCancel(t.Context())
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for ctx.Err() == nil {
+			next := pulse.Position(at.Load()) + 1
+			publish(t, p, events(next, 1))
+			at.Store(int64(next))
+		}
+	})
+	for range 100 {
+		before := pulse.Position(at.Load())
+		state, err := kafkabroker.Inspect(t.Context(), addresses(c), nil)
+		if err != nil || !state.Known || state.Last.Position < before {
+			t.Errorf("the state is %+v, %v, want position %d at least", state, err, before)
+			break
+		}
+	}
+	cancel()
+	publishing.Wait()
 }

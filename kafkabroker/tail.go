@@ -134,8 +134,10 @@ func (b *Broker) lastFrom(ctx context.Context, t *topic, partition int32, from, 
 		if err != nil {
 			return nil, err
 		}
-		if n := len(records); n > 0 && records[n-1].Offset < end {
-			last = records[n-1]
+		for _, r := range records {
+			if r.Offset < end { // others may have come since
+				last = r
+			}
 		}
 		if next <= from {
 			return nil, fmt.Errorf("%w: nothing can be read at offset %d, though the end is %d", pulse.ErrBroker, from, end)
