@@ -25,6 +25,9 @@ const (
 	headerCommit   = "Nats-Batch-Commit"
 )
 
+// batchTooLarge is the answer of a server that was told to take fewer messages in a batch than it does by itself.
+const batchTooLarge = 10199
+
 // answerWait is how long the answers of one batch may take when the caller has no deadline.
 const answerWait = 15 * time.Second
 
@@ -88,6 +91,9 @@ func (p *Publisher) publish(ctx context.Context, envs []pulse.Envelope, results 
 	}
 	p.sent = p.sent[:copy(p.sent, p.sent[p.stored:])]
 	p.synced, p.oneByOne = err == nil, incomplete(err)
+	if hasCode(err, batchTooLarge) {
+		p.batch = max(p.batch/2, 1)
+	}
 	if err == nil && refused != nil {
 		refuse(envs[p.stored:], results[p.stored:], refused)
 	}

@@ -25,7 +25,7 @@ const (
 type Publisher struct {
 	broker *Broker
 	limit  int // bytes of headers and body the server took when the Publisher was made
-	batch  int // messages of an atomic batch at most
+	batch  int // messages of an atomic batch at most; fewer once the server has refused as many
 
 	mu      sync.Mutex   // held by PublishBatch and Last
 	answers *answers     // nil until there is something to publish

@@ -173,6 +173,21 @@ func TestTakesLess(t *testing.T) {
 	}
 }
 
+// A server that was told to take fewer messages in a batch gets fewer.
+func TestSmallBatches(t *testing.T) {
+	t.Parallel()
+	s := run(t, &server.Options{Authorization: token, JetStreamLimits: server.JSLimitOpts{MaxBatchSize: 100}})
+	b := connect(t, s.ClientURL(), natsbroker.Options{})
+	p := b.Publisher()
+	before := p.Capabilities()
+	publishUntil(t, p, events(1, 2500))
+	publish(t, p, events(2501, 2500))
+	stored(t, b, through(1, 5000)...)
+	if p.Capabilities() != before {
+		t.Error("the capabilities have changed")
+	}
+}
+
 // A full stream keeps what it has. To publish is an outage, which ends when there is room.
 func TestFull(t *testing.T) {
 	for _, n := range []int{1, 5, 50} {
