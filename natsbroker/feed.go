@@ -50,6 +50,7 @@ type Feed struct {
 	count        uint64               // messages the consumer has delivered here
 	lastReply    string               // of the last one
 	pulled       int                  // messages asked for that have not arrived
+	most         int                  // messages the server gives to one pull; 0 when it has not said
 	heard        time.Time            // when the server was heard of, or asked, last
 	pullAfter    time.Time            // not before
 	pullPause    time.Duration        // of the last pull that nobody took; 0 when the last one was taken

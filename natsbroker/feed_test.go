@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/edupulse-live/pulse"
@@ -217,6 +218,17 @@ func TestPurgedAfterRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	nothing(t, f, 5*time.Second)
+}
+
+// A server that was told to give few messages to a pull is asked for few.
+func TestSmallPulls(t *testing.T) {
+	t.Parallel()
+	s := run(t, &server.Options{Authorization: token, JetStreamLimits: server.JSLimitOpts{MaxRequestBatch: 50}})
+	b := connect(t, s.ClientURL(), natsbroker.Options{})
+	publish(t, b.Publisher(), events(1, 600))
+	f := open(t, b, pulse.FeedConfig{Window: 400})
+	expect(t, f, through(1, 400)...)
+	expect(t, f, through(401, 600)...)
 }
 
 // A message stays with its feed however long it is handled.

@@ -41,6 +41,9 @@ func (f *Feed) pull() error {
 	if n < 1 || n < f.pulled || time.Now().Before(f.pullAfter) {
 		return nil
 	}
+	if f.most > 0 {
+		n = min(n, f.most)
+	}
 	b := make([]byte, 0, 128)
 	b = append(b, `{"batch":`...)
 	b = strconv.AppendInt(b, int64(n), 10)
@@ -111,10 +114,17 @@ func (f *Feed) status(m *nats.Msg) {
 	case code == "503":
 		f.unheard()
 		return
+	case code == "409" && f.limited(text):
 	default:
 		f.failLocked(fmt.Errorf("%w: the server refuses to deliver: %s %s", pulse.ErrBroker, code, text))
 	}
 	f.signal()
+}
+
+// limited takes what a server says that was told to give fewer messages to a pull than were asked for.
+func (f *Feed) limited(text string) bool {
+	n, err := fmt.Sscanf(text, "Exceeded MaxRequestBatch of %d", &f.most)
+	return n == 1 && err == nil && f.most > 0
 }
 
 // unheard is for a pull that nobody took. Pulling again waits, each time longer, and while it does the keeper looks whether there is
