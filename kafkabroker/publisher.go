@@ -49,7 +49,7 @@ var _ pulse.Publisher = (*Publisher)(nil)
 // next call.
 func (b *Broker) Publisher() *Publisher { return &Publisher{broker: b, room: firstRoom} }
 
-// Capabilities are constant: what the topic took when the Broker connected, less what headers may add.
+// Capabilities are constant: what the topic took when the Broker connected, 64 MiB at most, less what headers may add.
 func (p *Publisher) Capabilities() pulse.Capabilities {
 	return pulse.Capabilities{MaxBatch: maxCall, MaxBytes: p.broker.limit - spare}
 }

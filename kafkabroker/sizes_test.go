@@ -3,6 +3,7 @@ package kafkabroker_test
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
@@ -102,6 +103,23 @@ func TestSizes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A topic that takes more than the client sends at once gets what that sends.
+func TestTopicWithoutLimit(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	if _, err := admin(t, c).CreateTopic(t.Context(), 1, 1, map[string]*string{maxBytes: new(strconv.Itoa(math.MaxInt32))}, topicName); err != nil {
+		t.Fatal(err)
+	}
+	b := connect(t, addresses(c), kafkabroker.Options{})
+	p := publisher(t, b)
+	most := p.Capabilities().MaxBytes
+	if most < 60<<20 || most > 100<<20 {
+		t.Errorf("events of %d bytes fit", most)
+	}
+	publish(t, p, []pulse.Envelope{sized(1, most), sized(2, 1<<10)})
+	take(t, open(t, b, pulse.FeedConfig{}), 2)
 }
 
 // A cluster that takes less than the topic said when the Broker connected refuses what is too large, without saying which it was: that one is found and

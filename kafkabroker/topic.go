@@ -87,6 +87,9 @@ const (
 	configMaxBytes  = "max.message.bytes"
 )
 
+// mostBytes is what a batch of records has at most, whatever the topic takes: the client sends no requests of more than 100 MiB.
+const mostBytes = 64 << 20
+
 func (b *Broker) createTopic(ctx context.Context) error {
 	replicas := b.opts.Replicas
 	if replicas == 0 {
@@ -115,7 +118,7 @@ func (b *Broker) setUp(ctx context.Context) error {
 	if err != nil {
 		return b.failed("settings of the topic "+b.opts.Topic, err)
 	}
-	b.limit = have.maxBytes
+	b.limit = min(have.maxBytes, mostBytes)
 	wrong := b.differences(&have)
 	if len(wrong) == 0 {
 		return nil
