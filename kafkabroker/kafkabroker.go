@@ -151,6 +151,7 @@ type Broker struct {
 	limit   int         // bytes of a batch of records the topic takes; constant after Connect
 
 	mu      sync.Mutex
+	met     []string         // addresses of the cluster's servers, as it told them last
 	slots   map[string]*slot // by subscription
 	writers map[*kgo.Client]struct{}
 	closed  bool
@@ -194,8 +195,11 @@ func dial(ctx context.Context, servers string, o *Options) (*Broker, error) {
 
 // newClient makes a client, which connects when it is used.
 func (b *Broker) newClient(more ...kgo.Opt) (*kgo.Client, error) {
+	b.mu.Lock()
+	seeds := slices.Concat(b.met, b.servers)
+	b.mu.Unlock()
 	options := []kgo.Opt{
-		kgo.SeedBrokers(b.servers...),
+		kgo.SeedBrokers(seeds...),
 		kgo.ClientID("pulse"),
 		kgo.SoftwareNameAndVersion("pulse", "0"),
 		kgo.DialTimeout(dialTimeout),

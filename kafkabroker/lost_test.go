@@ -359,3 +359,26 @@ func TestInspectWhilePublishing(t *testing.T) {
 	cancel()
 	publishing.Wait()
 }
+
+// A cluster whose servers were all replaced by others, one after another, is still found by who is connected to it.
+func TestAllServersAreReplaced(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(2))
+	b := connect(t, addresses(c), kafkabroker.Options{})
+	p := b.Publisher()
+	publish(t, p, events(1, 1))
+	for node := range int32(2) {
+		if _, _, err := c.AddNode(-1, 0); err != nil {
+			t.Fatal(err)
+		}
+		publishUntil(t, p, events(pulse.Position(2*node+2), 1))
+		if _, _, err := b.Publisher().Last(t.Context()); err != nil { // the next one begins anew
+			t.Fatal(err)
+		}
+		if err := c.RemoveNode(node); err != nil {
+			t.Fatal(err)
+		}
+		publishUntil(t, p, events(pulse.Position(2*node+3), 1))
+	}
+	take(t, open(t, b, pulse.FeedConfig{}), 5)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,11 +24,12 @@ type topic struct {
 
 // look asks for the topic. It is a kerr.UnknownTopicOrPartition when it is not there.
 func (b *Broker) look(ctx context.Context) (topic, error) {
-	all, err := b.admin().ListTopics(ctx, b.opts.Topic)
+	m, err := b.admin().Metadata(ctx, b.opts.Topic)
 	if err != nil {
 		return topic{}, err
 	}
-	d := all[b.opts.Topic]
+	b.meet(m.Brokers)
+	d := m.Topics[b.opts.Topic]
 	switch {
 	case d.Err != nil:
 		return topic{}, d.Err
@@ -46,6 +48,16 @@ func (b *Broker) look(ctx context.Context) (topic, error) {
 		t.leaders[i] = p.Leader
 	}
 	return t, nil
+}
+
+// meet remembers where the cluster is now: later clients find it also when all servers they were told of were replaced.
+func (b *Broker) meet(servers kadm.BrokerDetails) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.met = b.met[:0:0]
+	for _, s := range servers {
+		b.met = append(b.met, net.JoinHostPort(s.Host, strconv.Itoa(int(s.Port))))
+	}
 }
 
 func (b *Broker) admin() *kadm.Client {
