@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/cloudevents"
@@ -381,4 +383,23 @@ func TestAllServersAreReplaced(t *testing.T) {
 		publishUntil(t, p, events(pulse.Position(2*node+3), 1))
 	}
 	take(t, open(t, b, pulse.FeedConfig{}), 5)
+}
+
+// What was aborted is not taken for the last event, also when it is more than comes at once.
+func TestAbortedIsNotLast(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	p := publisher(t, connect(t, addresses(c), kafkabroker.Options{}))
+	publish(t, p, []pulse.Envelope{sized(1, 300_000), sized(2, 300_000)})
+	var envs []pulse.Envelope
+	for i := range pulse.Position(9) {
+		envs = append(envs, sized(3+i, 100_000))
+	}
+	defer c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.UnknownServerError}).Remove()
+	if r := p.PublishBatch(t.Context(), envs)[0]; r.Outcome != pulse.Unknown {
+		t.Fatalf("the outcome is %+v", r)
+	}
+	if last, ok, err := p.Last(t.Context()); err != nil || !ok || last.Position != 2 {
+		t.Errorf("Last is %+v, %v, %v, want position 2", last, ok, err)
+	}
 }

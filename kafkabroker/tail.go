@@ -168,7 +168,8 @@ func (b *Broker) firstFrom(ctx context.Context, t *topic, partition int32, from,
 func (b *Broker) fetch(ctx context.Context, t *topic, partition int32, offset int64) (records []*kgo.Record, next int64, err error) {
 	const maxBytes = 1 << 20 // one batch comes whatever its size
 	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = 100, 1, maxBytes, 1
+	req.MaxWaitMillis, req.MinBytes, req.IsolationLevel = 100, 1, 1
+	req.MaxBytes = 2 * maxBytes // never reached: kfake forgets then which transactions were aborted
 	part := kmsg.NewFetchRequestTopicPartition()
 	part.Partition, part.FetchOffset, part.PartitionMaxBytes = partition, offset, maxBytes
 	rt := kmsg.NewFetchRequestTopic()
