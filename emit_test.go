@@ -33,7 +33,7 @@ func TestEmitRecordsTheEnvelope(t *testing.T) {
 	actor, cause, at := uuid.New(), uuid.New(), time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 3600))
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	id, err := bus.Emit(t.Context(), lesson{"l1", 7}, pulse.By(actor), pulse.CausedBy(cause), pulse.CorrelatedTo("request-1"),
-		pulse.At(at), pulse.Traced(trace), pulse.FromSource("/import"), pulse.Extended(json.RawMessage(`{"tenant":"x"}`)))
+		pulse.At(at), pulse.Traced(trace), pulse.FromSource("/import"), pulse.Extended(json.RawMessage(`{"zero": -0, "tenant":"x"}`)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestEmitRecordsTheEnvelope(t *testing.T) {
 		Position: 1, ID: id, Name: "lesson.changed", Version: 1, Source: "/import",
 		OccurredAt: time.Date(2026, 3, 1, 11, 0, 0, 123456000, time.UTC), RecordedAt: got.RecordedAt,
 		Actor: actor, Correlation: "request-1", Causation: cause, Key: "l1", Trace: trace,
-		Extensions: json.RawMessage(`{"tenant":"x"}`), Data: json.RawMessage(`{"id":"l1","n":7}`), Commitment: got.Commitment,
+		Extensions: json.RawMessage(`{"tenant":"x","zero":0}`), Data: json.RawMessage(`{"id":"l1","n":7}`), Commitment: got.Commitment,
 	}
 	a, _ := json.Marshal(got)
 	b, _ := json.Marshal(want)

@@ -95,9 +95,11 @@ func normalAttribute(name string, value json.RawMessage) ([]byte, error) {
 		value = quoteText(text)
 	case v == "true" || v == "false":
 	default:
-		if _, err := strconv.ParseInt(v, 10, 32); err != nil {
+		n, err := strconv.ParseInt(v, 10, 32)
+		if err != nil {
 			return nil, fmt.Errorf("%w: extension %q is %.40s: values are strings, booleans and integers of 32 bits", ErrInvalid, name, value)
 		}
+		value = strconv.AppendInt(nil, n, 10) // -0 is 0
 	}
 	switch name {
 	case attrCausation:
