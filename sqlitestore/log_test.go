@@ -409,3 +409,23 @@ func TestCancelledAtEveryPoint(t *testing.T) {
 		})
 	}
 }
+
+// VACUUM INTO does not copy the journal mode.
+func TestCopyIsInWALMode(t *testing.T) {
+	dir := t.TempDir()
+	original, path := filepath.Join(dir, "school.db"), filepath.Join(dir, "copy.db")
+	storeFile(t, original)
+	if _, err := openRaw(t, original, "").Exec("VACUUM INTO ?", path); err != nil {
+		t.Fatal(err)
+	}
+	s := openStore(t, path)
+	rows, err := openRaw(t, path, "").Query("SELECT position FROM events") // keeps no writer waiting in WAL mode
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		t.Fatal("the copy is empty")
+	}
+	appendTo(t, s, lessons(originOf(t, s), 1)...)
+}
