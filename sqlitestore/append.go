@@ -65,14 +65,19 @@ func (s *Store) unit(tx *sql.Tx) *unit {
 }
 
 // appendPart is append in a transaction that goes on after an error: then nothing of recs is left in it.
-func (u *unit) appendPart(recs []pulse.Record) error {
+func (u *unit) appendPart(recs []pulse.Record) (err error) {
+	defer func() {
+		if err != nil {
+			endUndone(u.tx)
+		}
+	}()
 	if len(recs) == 1 {
 		return u.append(recs) // a single statement undoes itself
 	}
 	if _, err := u.tx.Exec("SAVEPOINT pulse_append"); err != nil {
 		return err
 	}
-	err := u.append(recs)
+	err = u.append(recs)
 	if err != nil {
 		if _, undo := u.tx.Exec("ROLLBACK TO pulse_append"); undo != nil {
 			return errors.Join(err, undo)
@@ -80,6 +85,14 @@ func (u *unit) appendPart(recs []pulse.Record) error {
 	}
 	_, release := u.tx.Exec("RELEASE pulse_append")
 	return errors.Join(err, release)
+}
+
+// endUndone ends tx if SQLite has undone all of it because of an error, as it may when the disk is full or fails: otherwise what is written
+// through tx next would be committed at once.
+func endUndone(tx *sql.Tx) {
+	if _, err := tx.Exec("BEGIN"); err == nil { // refused inside a transaction
+		_ = tx.Rollback()
+	}
 }
 
 // append inserts recs. On an error some of them may be left in the transaction.

@@ -24,7 +24,8 @@ type userTx struct {
 	unit *unit // nil until the database is known to be a store
 }
 
-// Append is Store.Append as part of the transaction. After an error, unless it is about a lock, the transaction can go on without recs.
+// Append is Store.Append as part of the transaction. After an error, unless it is about a lock, the transaction can go on without recs. It
+// is over, and rolled back, when SQLite has undone all of it, as it may when the disk is full or fails.
 func (u *userTx) Append(ctx context.Context, recs []pulse.Record) error {
 	const op = "append in your transaction"
 	if err := ctx.Err(); err != nil {

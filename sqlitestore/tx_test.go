@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/edupulse-live/pulse"
@@ -280,5 +282,43 @@ func TestCloseLeavesOneFile(t *testing.T) {
 	}
 	if files := snapshot(t, dir); len(files) != 1 {
 		t.Fatalf("there are %v, want the database alone", sizes(files))
+	}
+}
+
+// A full disk may make SQLite undo the whole transaction. A function that ignores that must not write on outside of it.
+func TestNothingIsStoredAfterATransactionWasUndone(t *testing.T) {
+	s := openStore(t, filepath.Join(t.TempDir(), "school.db"))
+	origin := originOf(t, s)
+	large := storetest.Record(origin, func(r *pulse.Record) { r.Data = []byte(`"` + strings.Repeat("a", 100_000) + `"`) })
+	err := s.Transact(t.Context(), func(ctx context.Context, tx pulse.Tx) error {
+		own := tx.Unwrap().(*sql.Tx)
+		appendTo(t, tx, lessons(origin, 1)...)
+		maxPages(t, own, 1) // as many as there are
+		wantError(t, tx.Append(ctx, []pulse.Record{large}), pulse.ErrStore, "disk full")
+		wantError(t, tx.Append(ctx, lessons(origin, 1)), pulse.ErrClosed)
+		if _, err := own.Exec("CREATE TABLE pupils (name TEXT)"); !errors.Is(err, sql.ErrTxDone) {
+			t.Errorf("a statement after the transaction was undone: %v", err)
+		}
+		return nil
+	})
+	wantError(t, err, pulse.ErrClosed)
+	if head := info(t, s).Head; head != 0 {
+		t.Fatalf("head is %d, want nothing of a transaction that failed", head)
+	}
+	err = s.Transact(t.Context(), func(_ context.Context, tx pulse.Tx) error {
+		maxPages(t, tx.Unwrap().(*sql.Tx), 1<<20)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendTo(t, s, lessons(origin, 1)...)
+}
+
+func maxPages(t testing.TB, tx *sql.Tx, n int) {
+	t.Helper()
+	var now int
+	if err := tx.QueryRow(fmt.Sprintf("PRAGMA max_page_count = %d", n)).Scan(&now); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -229,7 +229,8 @@ func (t *txn) leave() {
 	t.mu.Unlock()
 }
 
-// Append is Store.Append as part of the transaction. After an error the transaction goes on without recs.
+// Append is Store.Append as part of the transaction. After an error the transaction goes on without recs, unless SQLite has undone all of
+// it, as it may when the disk is full or fails: then it is over.
 func (t *txn) Append(ctx context.Context, recs []pulse.Record) error {
 	if err := t.enter(ctx); err != nil {
 		return fail("append", err)
@@ -248,6 +249,7 @@ func (t *txn) Mark(ctx context.Context, lease pulse.Lease, positions []pulse.Pos
 	}
 	defer t.leave()
 	if seen, err = t.store.mark(t.tx, lease, positions); err != nil {
+		endUndone(t.tx)
 		return nil, fail("mark", err)
 	}
 	return seen, nil
