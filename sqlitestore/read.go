@@ -17,6 +17,7 @@ const (
 	maxPage      = 1000    // envelopes
 	maxPageBytes = 4 << 20 // after this many the page ends with the envelope at hand
 	maxScan      = 10_000  // positions looked at in one Read
+	maxGlobs     = 100     // patterns in a statement: SQLite takes no expression that is a thousand levels deep
 )
 
 // envelopeColumns are what scanRows expects.
@@ -151,7 +152,7 @@ func conditions(q *pulse.Query) (where string, args []any) {
 	if !q.Until.IsZero() {
 		add("occurred_at <= ?", q.Until.UnixMicro())
 	}
-	if globs := globsOf(q); len(globs) > 0 {
+	if globs := globsOf(q); 0 < len(globs) && len(globs) <= maxGlobs {
 		add("(name GLOB ?"+strings.Repeat(" OR name GLOB ?", len(globs)-1)+")", globs...)
 	}
 	return where, args

@@ -299,7 +299,7 @@ func readBugs() []bug {
 			if len(q.Names) > 1 {
 				q.Names = q.Names[:1]
 			}
-		}), []string{"Read selects by any of several names"}},
+		}), []string{"Read selects by any of several names", "Read selects by any of thousands of names"}},
 		{"keys ignore case", func(m *mutant) {
 			eachRecord(func(r *pulse.Record) { r.Key = strings.ToLower(r.Key) })(m)
 			eachQuery(func(q *pulse.Query) { q.Key = strings.ToLower(q.Key) })(m)

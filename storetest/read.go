@@ -15,6 +15,7 @@ func readChecks() []check {
 	return []check{
 		{"Read selects by name and pattern", readNames},
 		{"Read selects by any of several names", readAnyName},
+		{"Read selects by any of thousands of names", readManyNames},
 		{"Read selects by key, actor and correlation", readWho},
 		{"Read selects by the time of occurrence, Since included, Until not", readTime},
 		{"Read selects by position, After not included, Through included", readPosition},
@@ -54,6 +55,16 @@ func readNames(h *harness) {
 	} {
 		h.selectsNames(pulse.Query{Name: pattern}, want)
 	}
+}
+
+func readManyNames(h *harness) {
+	h.append(h.record(named("lesson.published")), h.record(named("quiz.published")), h.record(named("badge.awarded")))
+	q := pulse.Query{Names: []string{"lesson.*"}}
+	for i := range 3000 {
+		q.Names = append(q.Names, fmt.Sprintf("course.n%d", i))
+	}
+	q.Names = append(q.Names, "badge.awarded")
+	h.selectsNames(q, []string{"lesson.published", "badge.awarded"})
 }
 
 // selectsNames ends the case unless q selects exactly the events of these names.
