@@ -18,6 +18,7 @@ type Tx struct {
 	over     bool
 	staged   []*pulse.Record
 	marks    []mark
+	leases   []pulse.Lease // that marks were made under
 	claims   []claim
 	waitsFor *Tx // whose claim this transaction waits for
 }
@@ -120,6 +121,7 @@ func (tx *Tx) mark(ctx context.Context, lease pulse.Lease, positions []pulse.Pos
 			tx.marks = append(tx.marks, m)
 		}
 	}
+	tx.leases = append(tx.leases, lease)
 	return seen, nil
 }
 
@@ -199,9 +201,9 @@ func (tx *Tx) commit(ctx context.Context) error {
 		return err
 	}
 	defer s.mu.Unlock()
-	for _, m := range tx.marks {
-		if s.subs[m.sub.name] != m.sub || m.sub.generation != m.generation {
-			return fmt.Errorf("memstore: commit: subscription %s was replayed or dropped meanwhile: %w", m.sub.name, pulse.ErrFenced)
+	for _, lease := range tx.leases {
+		if _, err := s.current(lease); err != nil {
+			return fmt.Errorf("memstore: commit: lost meanwhile: %w", err)
 		}
 	}
 	for _, m := range tx.marks {

@@ -24,6 +24,7 @@ func markChecks() []check {
 		{"each subscription has an inbox of its own", markSubscriptions},
 		{"concurrent transactions that mark one delivery have its effect once", markConcurrent},
 		{"Mark needs the current lease", markFenced},
+		{"a transaction that marked does not commit after its lease was lost", markFencedCommit},
 		{"a replay starts with an empty inbox", markReplay},
 	}
 }
@@ -207,6 +208,29 @@ func markFenced(h *harness) {
 		if err := s.Advance(h.ctx, wrong, s.to(1)); !errors.Is(err, pulse.ErrFenced) {
 			h.Fatalf("Advance with a lease with %s: error is %v, want an ErrFenced", what, err)
 		}
+	}
+}
+
+// markFencedCommit allows that nobody can take the lease while the transaction is open.
+func markFencedCommit(h *harness) {
+	s := h.subscriptions()
+	h.transactor()
+	lease := s.register("mailer")
+	_, err := s.Acquire(h.ctx, lease, 20*time.Millisecond)
+	h.ok(err)
+	var lost error
+	err = h.transact(h.ctx, func(ctx context.Context, tx pulse.Tx) error {
+		if _, err := tx.Mark(ctx, lease, []pulse.Position{1}); err != nil {
+			return err
+		}
+		h.pass(30 * time.Millisecond)
+		waiting, cancel := context.WithTimeout(h.ctx, 100*time.Millisecond)
+		defer cancel()
+		_, lost = s.Acquire(waiting, pulse.Lease{Name: "mailer", Holder: "instance-b"}, long)
+		return nil
+	})
+	if lost == nil && !errors.Is(err, pulse.ErrFenced) || lost != nil && err != nil {
+		h.Fatalf("taking the lease of an open transaction: %v; its commit: %v, want an ErrFenced if and only if it was lost", lost, err)
 	}
 }
 

@@ -97,7 +97,9 @@ func markBugs() []bug {
 				})
 				return seen, err
 			}
-		}, []string{"Mark and effects commit together", "marks of a rolled back transaction are gone"}},
+		}, []string{
+			"Mark and effects commit together", "marks of a rolled back transaction are gone", "a transaction that marked does not commit after its lease was lost",
+		}},
 		{"there is one inbox for all", func(m *mutant) {
 			marked := make(all)
 			onSeen(func(_ *mutant, _ pulse.Lease, positions, _ []pulse.Position) (seen []pulse.Position) {
