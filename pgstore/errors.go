@@ -54,7 +54,7 @@ func (f *failure) Error() string {
 			lines = append(lines, line)
 		}
 	}
-	return "pgstore: " + f.op + ": " + strings.Join(lines, "; ")
+	return "pgstore: " + f.op + ": " + strings.ReplaceAll(strings.Join(lines, "; "), ":; ", ": ")
 }
 
 func (f *failure) Unwrap() error { return f.err }
