@@ -63,7 +63,6 @@ func (d *destination) hook(ctx context.Context, _ string, env *pulse.Envelope) m
 func (d *destination) note(env *pulse.Envelope, n *node) {
 	a := &arrival{position: env.Position, id: env.ID, node: n, tick: d.w.history.stamp(), at: d.w.age()}
 	d.coverArrival(a)
-	d.noticed(n)
 	d.w.trace("%s has published %d, key %q, as message %d", n.name, env.Position, env.Key, len(d.stream)+1)
 	d.stream = append(d.stream, a)
 	d.all = append(d.all, a)
@@ -89,12 +88,14 @@ func (d *destination) coverArrival(a *arrival) {
 	}
 }
 
-// noticed settles what has to be published again: when a relay publishes for the first time after a loss it has noticed it, and
-// from then on feeds those who are fed from here from the lowest cursor on. The caller holds d.mu.
-func (d *destination) noticed(n *node) {
-	if len(d.missing) == 0 || strings.HasPrefix(n.name, republisherName) {
+// decided settles what has to be published again: a relay that publishes for the first time since it asked for the last message has
+// noticed what was lost by then, and feeds those who are fed from here from the lowest cursor on. What they have all handled by now,
+// though it was lost, a former relay owed them and this one does not. The caller holds d.mu.
+func (d *destination) decided(o *outlet) {
+	if strings.HasPrefix(o.node.name, republisherName) || !o.asked && len(d.missing) == 0 {
 		return
 	}
+	o.asked = false
 	lowest := pulse.Position(math.MaxInt64)
 	states, err := d.w.store.States(context.Background())
 	if err != nil {
@@ -105,7 +106,7 @@ func (d *destination) noticed(n *node) {
 			lowest = min(lowest, s.Cursor.Position)
 		}
 	}
-	maps.DeleteFunc(d.owed, func(p pulse.Position, _ int64) bool { return p <= lowest }) // handled since, though it was lost
+	maps.DeleteFunc(d.owed, func(p pulse.Position, _ int64) bool { return p <= lowest })
 	for p, tick := range d.missing {
 		if p > lowest {
 			d.owed[p] = tick

@@ -17,6 +17,7 @@ type outlet struct {
 	dest *destination
 
 	// guarded by dest.mu
+	asked  bool // for the last message, and nothing was stored since
 	synced bool // the last message is known
 	losses int  // of the destination, then
 	last   int  // length of the stream, then
@@ -84,6 +85,7 @@ func (o *outlet) Last(ctx context.Context) (pulse.Cursor, bool, error) {
 	o.dest.mu.Lock()
 	last, ok, err := o.Publisher.Last(ctx)
 	if err == nil {
+		o.asked = true
 		o.sync()
 		if b.high {
 			last = o.dest.highest(last)
@@ -141,6 +143,7 @@ func (s *sending) next(env *pulse.Envelope) membroker.Fault {
 // arrive notes a message as stored: once or twice, answered or not. The caller holds dest.mu.
 func (s *sending) arrive(env *pulse.Envelope, fault membroker.Fault) membroker.Fault {
 	d := s.dest
+	d.decided(s.outlet)
 	if d.note(env, s.node); fault == membroker.Duplicate {
 		d.note(env, s.node)
 	}
