@@ -50,6 +50,9 @@ func inspect(ctx context.Context, path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", pulse.ErrInvalid, err)
 	}
+	if target, err := filepath.EvalSymlinks(abs); err == nil {
+		abs = target // beside which SQLite has its other files
+	}
 	if dir, err := os.Stat(filepath.Dir(abs)); errors.Is(err, fs.ErrNotExist) || err == nil && !dir.IsDir() {
 		return "", fmt.Errorf("%w: the directory does not exist: create it first", pulse.ErrInvalid)
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -35,7 +36,7 @@ const (
 // Store is a log in an SQLite file. Its methods may be called concurrently.
 type Store struct {
 	path   string
-	host   string
+	file   os.FileInfo // what was opened under path
 	origin string
 	epoch  int
 	limit  int
@@ -90,18 +91,17 @@ func open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "" // then no holder is known to be of this machine
-	}
-	s := &Store{path: abs, host: host, now: time.Now, level: full}
+	s := &Store{path: abs, now: time.Now, level: full}
 	if s.writer, err = openDB(abs, 1, "_txlock=immediate&_busy_timeout=0"); err != nil {
 		return nil, err
 	}
 	if s.readers, err = openDB(abs, readConnections, "_query_only=1&_busy_timeout="+strconv.Itoa(int(busyTimeout.Milliseconds()))); err != nil {
 		return nil, errors.Join(err, s.writer.Close())
 	}
-	if err := s.prepare(ctx, opts); err != nil {
+	if err = s.prepare(ctx, opts); err == nil {
+		s.file, err = os.Stat(abs)
+	}
+	if err != nil {
 		_ = s.closeFiles() // what is wrong was said already
 		return nil, err
 	}
@@ -178,12 +178,8 @@ func (s *Store) checkEnds(ctx context.Context) error {
 		return err
 	}
 	for _, p := range []pulse.Position{1, head} {
-		envs, _, err := s.scan(ctx, p-1, p, 1)
-		if err != nil {
+		if _, _, err := s.scan(ctx, p-1, p, 1); err != nil {
 			return err
-		}
-		if len(envs) > 0 && envs[0].Position != p {
-			return fmt.Errorf("%w: the event at position %d is missing: the file is damaged, restore a backup", pulse.ErrStore, p)
 		}
 	}
 	return nil
@@ -234,17 +230,32 @@ func (s *Store) closeFiles() error {
 	return errors.Join(s.readers.Close(), s.writer.Close())
 }
 
-// enter begins a call of a method, unless the store is closed or the caller has gone. leave ends it.
+// enter begins a call of a method, unless the store is closed, or its file or the caller has gone. leave ends it.
 func (s *Store) enter(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
+		s.mu.Unlock()
 		return fmt.Errorf("%w: the store was closed: close it after all that use it", pulse.ErrClosed)
 	}
 	s.calls.Add(1)
+	s.mu.Unlock()
+	err := s.inPlace()
+	if err != nil {
+		s.leave()
+	}
+	return err
+}
+
+// inPlace finds out that the file is not the one any more that was opened: what would be written to that is lost with the process.
+func (s *Store) inPlace() error {
+	file, err := os.Stat(s.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(file, s.file) {
+		return fmt.Errorf("%w: the file %s was moved, removed or replaced while it was open, and nothing is written any more: "+
+			"bring it back, or start this process again with the one that is there", pulse.ErrStore, s.path)
+	}
 	return nil
 }
 
