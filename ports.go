@@ -113,11 +113,11 @@ type Tx interface {
 // Lease is the right to be the one active instance of a subscription.
 type Lease struct {
 	Name       string
-	Holder     string
-	Token      int64 // grows with each change of holder; fences the writes of former holders
-	Generation int   // of the subscription when the lease was taken; writes of an older generation are fenced too
-	Revision   int64 // of the subscription when the lease was taken or last renewed: grown, the instance reloads
-	Unclean    bool  // the former holder did not Release: its last deliveries may have been interrupted
+	Holder     string // what a Bus names itself: its machine, process and a random part, with / between them
+	Token      int64  // grows with each change of holder; fences the writes of former holders
+	Generation int    // of the subscription when the lease was taken; writes of an older generation are fenced too
+	Revision   int64  // of the subscription when the lease was taken or last renewed: grown, the instance reloads
+	Unclean    bool   // the former holder did not Release: its last deliveries may have been interrupted
 }
 
 // Leases lets one instance at a time be active for a name. Time is the store's, not the caller's.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -46,19 +47,28 @@ type runner struct {
 }
 
 func newRunner(b *Bus, s *subscription, ports storePorts) *runner {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
 	return &runner{
 		bus:     b,
 		sub:     s,
 		ports:   ports,
-		holder:  fmt.Sprintf("%s/%d/%s", host, os.Getpid(), uuid.NewString()[:8]),
+		holder:  newHolder(),
 		changed: make(chan struct{}, 1),
 		results: make(chan []result, s.workers()),
 		left:    leftovers{lanes: map[*item]string{}},
 	}
+}
+
+// newHolder names an instance by its place, its process and a random part. Where processes are numbered by namespace, the place is the machine
+// and the namespace: containers of one machine may share its name and have other processes under the same numbers.
+func newHolder() string {
+	place, err := os.Hostname()
+	if err != nil {
+		place = "unknown"
+	}
+	if space, err := os.Readlink("/proc/self/ns/pid"); err == nil { // pid:[4026531836]
+		place += "." + strings.Trim(space, "pid:[]")
+	}
+	return fmt.Sprintf("%s/%d/%s", place, os.Getpid(), uuid.NewString()[:8])
 }
 
 func (r *runner) poke() {

@@ -3,6 +3,9 @@ package pulse
 import (
 	"context"
 	"errors"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,6 +39,20 @@ func TestNoBatchOvertakesAnother(t *testing.T) {
 				t.Error("with nothing running nothing is handed out")
 			}
 		})
+	}
+}
+
+// TestHolder: two processes that have the same number, in containers whose machine goes by one name, are told apart.
+func TestHolder(t *testing.T) {
+	place, rest, _ := strings.Cut(newHolder(), "/")
+	pid, random, _ := strings.Cut(rest, "/")
+	if pid != strconv.Itoa(os.Getpid()) || len(random) != 8 || place == "" {
+		t.Errorf("the holder is %s/%s", place, rest)
+	}
+	if space, err := os.Readlink("/proc/self/ns/pid"); err == nil {
+		if _, number, ok := strings.Cut(place, "."); !ok || space != "pid:["+number[strings.LastIndex(number, ".")+1:]+"]" {
+			t.Errorf("the holder %s/%s does not tell the namespace %s", place, rest, space)
+		}
 	}
 }
 

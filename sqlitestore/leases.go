@@ -154,7 +154,7 @@ func (s *Store) take(tx *sql.Tx, lease pulse.Lease, ttl time.Duration) (pulse.Le
 		return pulse.Lease{}, err
 	}
 	now := s.now()
-	if h.held && h.lease.Holder != lease.Holder && now.UnixMicro() < h.expires && !s.gone(h.lease.Holder) {
+	if h.held && h.lease.Holder != lease.Holder && now.UnixMicro() < h.expires && !gone(h.lease.Holder, lease.Holder) {
 		return pulse.Lease{}, fmt.Errorf("%w: subscription %q is held by %s until %s",
 			pulse.ErrHeld, lease.Name, h.lease.Holder, time.UnixMicro(h.expires).UTC().Format(time.RFC3339))
 	}
@@ -177,10 +177,19 @@ func (s *Store) Release(ctx context.Context, lease pulse.Lease) error {
 	})
 }
 
-// gone reports that holder was a process of this machine that has ended.
-func (s *Store) gone(holder string) bool {
-	host, rest, _ := strings.Cut(holder, "/")
+// gone reports that holder was a process of the same machine as the one that asks, which is this one, and has ended.
+func gone(holder, asks string) bool {
+	place, pid := process(holder)
+	here, _ := process(asks)
+	return pid > 0 && place == here && processGone(pid)
+}
+
+// process reads the name that a bus gives itself; pid is 0 when it has another form.
+func process(holder string) (place string, pid int) {
+	place, rest, _ := strings.Cut(holder, "/")
 	id, _, ok := strings.Cut(rest, "/")
-	pid, err := strconv.Atoi(id)
-	return ok && err == nil && pid > 0 && s.host != "" && host == s.host && processGone(pid)
+	if pid, err := strconv.Atoi(id); ok && err == nil {
+		return place, pid
+	}
+	return place, 0
 }

@@ -236,28 +236,26 @@ func TestConcurrentCreation(t *testing.T) {
 
 // After a crash a restarted process does not wait for its own former lease to run out.
 func TestLeaseOfEndedProcess(t *testing.T) {
-	host, err := os.Hostname()
-	if err != nil {
-		t.Skip("not applicable: this machine has no name")
-	}
 	c := startChild(t, "end")
 	c.succeeded()
-	ended := fmt.Sprintf("%s/%d/a", host, c.cmd.Process.Pid)
+	const here = "school.4026531836"
+	ended := fmt.Sprintf("%s/%d/a", here, c.cmd.Process.Pid)
 	for _, test := range []struct {
 		name, holder string
 		free         bool
 	}{
 		{"ended process of this machine", ended, true},
-		{"living process of this machine", fmt.Sprintf("%s/%d/a", host, os.Getpid()), false},
+		{"living process of this machine", fmt.Sprintf("%s/%d/a", here, os.Getpid()), false},
 		{"process of another machine", "not-" + ended, false},
+		{"process of another container of this machine", fmt.Sprintf("school.4026532200/%d/a", c.cmd.Process.Pid), false},
 		{"other form", "somebody", false},
-		{"no number", host + "/x/a", false},
-		{"no process id", host + "/0/a", false},
+		{"no number", here + "/x/a", false},
+		{"no process id", here + "/0/a", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := openStore(t, filepath.Join(t.TempDir(), "log.db"))
 			former := subscribed(t, s, "mailer", test.holder)
-			got, err := s.Acquire(t.Context(), pulse.Lease{Name: "mailer", Holder: host + "/1/" + uuid.NewString()}, time.Minute)
+			got, err := s.Acquire(t.Context(), pulse.Lease{Name: "mailer", Holder: here + "/1/" + uuid.NewString()}, time.Minute)
 			if !test.free {
 				wantError(t, err, pulse.ErrHeld, test.holder)
 				return
