@@ -16,6 +16,7 @@ import (
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/internal/app"
+	"github.com/edupulse-live/pulse/memstore"
 )
 
 type emitFlags struct {
@@ -55,6 +56,9 @@ is refused with exit code 4.`,
 				return err
 			}
 			event := pulse.Raw{Name: args[0], Version: f.version, Key: f.key, Data: data}
+			if err := rehearse(cmd.Context(), event, opts); err != nil {
+				return err
+			}
 			return env.withCreated(cmd, func(ctx context.Context, a *app.App) error {
 				return env.emit(ctx, a, event, opts)
 			})
@@ -87,6 +91,16 @@ func (f *emitFlags) options() ([]pulse.EmitOption, error) {
 		opts = append(opts, pulse.ID(id))
 	}
 	return opts, nil
+}
+
+// rehearse emits the event into memory: what only a bus finds wrong with it is found before a store is created for it.
+func rehearse(ctx context.Context, event pulse.Raw, opts []pulse.EmitOption) error {
+	bus, err := pulse.New(memstore.New(&memstore.Options{MaxEventBytes: maxInput}), &pulse.Options{Source: "/"})
+	if err != nil {
+		return err
+	}
+	_, err = bus.Emit(ctx, event, opts...)
+	return errors.Join(err, bus.Close())
 }
 
 func (env *environment) emit(ctx context.Context, a *app.App, event pulse.Raw, opts []pulse.EmitOption) error {
