@@ -45,15 +45,21 @@ func (s *Store) Records(ctx context.Context, after pulse.Position, limit int) ([
 	return recs, nil
 }
 
-func (s *Store) records(ctx context.Context, after pulse.Position, limit int) ([]pulse.Record, error) {
+func (s *Store) records(ctx context.Context, after pulse.Position, limit int) (recs []pulse.Record, err error) {
 	head, err := s.readHead(ctx)
-	if err != nil || head <= after {
-		return nil, err
+	for err == nil && after < head && len(recs) == 0 { // all that was read may be purged
+		var envs []pulse.Envelope
+		var next pulse.Position
+		if envs, next, err = s.scan(ctx, after, head, limit); err == nil && len(envs) > 0 {
+			recs, err = s.proofs(ctx, after, envs)
+		}
+		after = next
 	}
-	envs, _, err := s.scan(ctx, after, head, limit)
-	if err != nil || len(envs) == 0 {
-		return nil, err
-	}
+	return recs, err
+}
+
+// proofs joins the envelopes after a position with what proves them.
+func (s *Store) proofs(ctx context.Context, after pulse.Position, envs []pulse.Envelope) ([]pulse.Record, error) {
 	byPosition := make(map[pulse.Position]*pulse.Envelope, len(envs))
 	for i := range envs {
 		byPosition[envs[i].Position] = &envs[i]

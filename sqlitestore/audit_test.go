@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,6 +65,28 @@ func TestRecordsVerify(t *testing.T) {
 	}
 	if err := recs[0].Verify(); !errors.Is(err, pulse.ErrTampered) {
 		t.Errorf("a forged payload: %v", err)
+	}
+}
+
+// TestRecordsBehindPurged: events that are marked as purged are left out, however many there are in a row.
+func TestRecordsBehindPurged(t *testing.T) {
+	s, path := audited(t, 25)
+	forge(t, path, "UPDATE events SET purged_by = randomblob(16), data = NULL, fact_salt = NULL WHERE position BETWEEN 3 AND 22")
+	var got []pulse.Position
+	for after := pulse.Position(0); ; after = got[len(got)-1] {
+		recs, err := s.Records(t.Context(), after, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(recs) == 0 {
+			break
+		}
+		for i := range recs {
+			got = append(got, recs[i].Position)
+		}
+	}
+	if want := []pulse.Position{1, 2, 23, 24, 25}; !slices.Equal(got, want) {
+		t.Errorf("the records at %v, want %v", got, want)
 	}
 }
 

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ type sickStore struct {
 	missing pulse.Position // left out of what Read returns
 	damage  error          // of CheckIntegrity
 	forged  bool           // Records returns events that were changed
+	purged  pulse.Position // left out of what Records returns
 	epoch   int            // of the log; 0 for its own
 }
 
@@ -60,7 +62,7 @@ func (s *sickStore) Records(ctx context.Context, after pulse.Position, limit int
 	if s.forged && after > 0 {
 		recs[0].Data = []byte(`{"forged":true}`)
 	}
-	return recs, nil
+	return slices.DeleteFunc(recs, func(r pulse.Record) bool { return r.Position == s.purged }), nil
 }
 
 func TestDoctorFindsWhatIsWrong(t *testing.T) {
@@ -132,6 +134,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"damage":           {sickStore{damage: errors.New("page 7 is torn")}, "fail integrity: page 7 is torn"},
 		"no damage":        {sickStore{}, "ok integrity: the file is sound"},
 		"a forged event":   {sickStore{forged: true}, "fail commitments: tampered: "},
+		"a purged event":   {sickStore{purged: 2}, "fail commitments: 1 event of all 5 events cannot be verified, as a purge is marked there"},
 		"nothing forged":   {sickStore{}, "ok commitments: all 5 events are what was committed"},
 	} {
 		t.Run(name, func(t *testing.T) {
