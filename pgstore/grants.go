@@ -8,22 +8,23 @@ import (
 )
 
 // grantsSQL is what an application needs. Rows of events can be added and read, not changed; all that purges and reconciles is for the
-// owner of the tables, who would lose that by these grants: what takes rights away refuses it.
+// owner of the tables, who would lose that by these grants: what takes rights away refuses it. It is one statement, as psql commits each: applications
+// that run have their rights all the time.
 const grantsSQL = `DO $pulse$
 BEGIN
     IF (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = '@events'::regclass) = %[3]s THEN
         RAISE EXCEPTION 'the role %% owns the tables of the log, and would lose rights: grant them to the role that applications connect as', %[3]s;
     END IF;
     REVOKE ALL ON ALL TABLES IN SCHEMA "%[1]s" FROM %[2]s;
+    GRANT USAGE ON SCHEMA "%[1]s" TO %[2]s;
+    GRANT SELECT, INSERT ON @events, @positions TO %[2]s;
+    GRANT SELECT, INSERT, DELETE ON @ticks, @progress, @lookup, @inbox TO %[2]s;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON @subscriptions, @leases, @deliveries TO %[2]s;
+    GRANT SELECT, UPDATE (epoch, timeline) ON @settings TO %[2]s;
+    GRANT USAGE ON SEQUENCE @event_units, @lease_tokens TO %[2]s;
+    GRANT EXECUTE ON FUNCTION @refuse, @first_id, @append_one, @append_all, @tick, @near TO %[2]s;
 END
 $pulse$;
-GRANT USAGE ON SCHEMA "%[1]s" TO %[2]s;
-GRANT SELECT, INSERT ON @events, @positions TO %[2]s;
-GRANT SELECT, INSERT, DELETE ON @ticks, @progress, @lookup, @inbox TO %[2]s;
-GRANT SELECT, INSERT, UPDATE, DELETE ON @subscriptions, @leases, @deliveries TO %[2]s;
-GRANT SELECT, UPDATE (epoch, timeline) ON @settings TO %[2]s;
-GRANT USAGE ON SEQUENCE @event_units, @lease_tokens TO %[2]s;
-GRANT EXECUTE ON FUNCTION @refuse, @first_id, @append_one, @append_all, @tick, @near TO %[2]s;
 `
 
 // Grants returns the SQL by which the owner of a log's tables lets a role work with them: emit, read, and run subscriptions. The role

@@ -175,6 +175,31 @@ func TestTheApplicationsRole(t *testing.T) {
 	wantError(t, err, pulse.ErrInvalid, "owner")
 }
 
+// Grants that fail halfway, carried out by psql, which commits each statement, take nothing from a role that had them.
+func TestGrantsAreGivenTogether(t *testing.T) {
+	server := pgtest.New(t)
+	role := newRole(t, server.DSN())
+	grant(t, server.DSN(), "pulse", role)
+	owner := openPool(t, server.DSN(), "1")
+	rights := func() int64 {
+		return number(t, owner, "SELECT count(*) FROM information_schema.table_privileges WHERE table_schema = 'pulse' AND grantee = $1", role)
+	}
+	before := rights()
+	run(t, owner, "ALTER TABLE pulse.lookup RENAME TO elsewhere")
+	grants, err := pgstore.Grants("", role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	psql := server.Command("psql", "-q", server.DSN())
+	psql.Stdin = strings.NewReader(grants)
+	if out, err := psql.CombinedOutput(); err != nil || !strings.Contains(string(out), `"pulse.lookup" does not exist`) {
+		t.Fatalf("psql: %v: %s", err, out)
+	}
+	if after := rights(); after != before || before == 0 {
+		t.Errorf("the role has %d rights on tables, it had %d", after, before)
+	}
+}
+
 func TestGrantsRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		schema pgstore.Schema
