@@ -189,3 +189,43 @@ func TestAMessageOfAnotherLogIsNoticed(t *testing.T) {
 		t.Errorf("%d messages are there", n)
 	}
 }
+
+// TestARelayAheadOfTheLog cannot be replayed. What the error says to do instead works.
+func TestARelayAheadOfTheLog(t *testing.T) {
+	store, broker := memstore.New(nil), membroker.New(nil)
+	open := func() *pulse.Bus {
+		t.Helper()
+		bus, err := pulse.New(store, nil)
+		if err == nil {
+			err = bus.Publish("nats", broker.Publisher("nats"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bus
+	}
+	bus := open()
+	emit(t, bus, lesson{"a", 1}, lesson{"a", 2})
+	lease, err := store.Acquire(t.Context(), pulse.Lease{Name: pulse.RelayName("nats"), Holder: "before the restore"}, time.Minute)
+	if err == nil {
+		err = store.Advance(t.Context(), lease, pulse.Progress{Cursor: pulse.Cursor{Epoch: 1, Position: 9}})
+	}
+	if err := errors.Join(err, store.Release(t.Context(), lease)); err != nil {
+		t.Fatal(err)
+	}
+	err = bus.Drain(t.Context())
+	if !errors.Is(err, pulse.ErrDiverged) || strings.Contains(err.Error(), "replay") || !strings.Contains(err.Error(), "an empty place at the destination and drop the relay") {
+		t.Errorf("Drain returned %v", err)
+	}
+	if err := errors.Join(bus.Drop(t.Context(), pulse.RelayName("nats")), bus.Close()); err != nil {
+		t.Fatal(err)
+	}
+	bus = open()
+	drain(t, bus)
+	if n := len(broker.Messages("nats")); n != 2 {
+		t.Errorf("%d events were published, want 2", n)
+	}
+	if err := bus.Close(); err != nil {
+		t.Error(err)
+	}
+}

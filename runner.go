@@ -298,9 +298,12 @@ func (r *runner) change(ctx context.Context, decide func(*SubscriptionState) *Co
 
 // verify compares the cursor with the log: a log that was restored or replaced is not read on as if nothing had happened.
 func (r *runner) verify(ctx context.Context, s *SubscriptionState) error {
-	c := s.Cursor
+	c, mend := s.Cursor, "replay the subscription from where they part and resume it, or drop it"
+	if r.sub.publisher != nil {
+		mend = "restore the newer log; or give this one an empty place at the destination and drop the relay"
+	}
 	if s.Lag() < 0 {
-		return fmt.Errorf("%w: it has handled up to position %d, but the log ends at %d: the log was restored or replaced; replay the subscription from where they part and resume it, or drop it", ErrDiverged, c.Position, s.Head)
+		return fmt.Errorf("%w: it has handled up to position %d, but the log ends at %d: the log was restored or replaced; %s", ErrDiverged, c.Position, s.Head, mend)
 	}
 	if c.Position == 0 || c.Commitment == ([32]byte{}) {
 		return nil
@@ -310,7 +313,7 @@ func (r *runner) verify(ctx context.Context, s *SubscriptionState) error {
 		return err
 	}
 	if len(page.Envelopes) == 1 && page.Envelopes[0].Commitment != c.Commitment {
-		return fmt.Errorf("%w: the event at position %d is not the one it has handled: the log was restored or replaced; replay the subscription from where they part and resume it, or drop it", ErrDiverged, c.Position)
+		return fmt.Errorf("%w: the event at position %d is not the one it has handled: the log was restored or replaced; %s", ErrDiverged, c.Position, mend)
 	}
 	return nil
 }

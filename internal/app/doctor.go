@@ -169,12 +169,14 @@ func (d *doctor) subscription(ctx context.Context, s *pulse.SubscriptionState) {
 		sound = false
 		d.found(check, v, format, args...)
 	}
-	if why := d.diverged(ctx, s); why != "" {
-		say(Fail, "%s: the log was restored or replaced; replay the subscription from a position you trust, or restore the newer log", why)
-	}
 	idle := "nothing runs it: start the application that subscribes"
+	mend := "replay the subscription from a position you trust, or restore the newer log"
 	if relay {
 		idle = "nothing publishes: start pulse serve, or the application that does"
+		mend = "restore the newer log; or, to publish this one from its beginning, give it an empty place at the broker and pulse subscription drop " + s.Name
+	}
+	if why := d.diverged(ctx, s); why != "" {
+		say(Fail, "%s: the log was restored or replaced; %s", why, mend)
 	}
 	switch lag := s.Lag(); {
 	case lag > 0 && s.Holder == "" && !Pausing(s):

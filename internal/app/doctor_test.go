@@ -95,6 +95,11 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			sickStore{states: []pulse.SubscriptionState{handled(9)}},
 			"fail subscription mailer: it has handled up to position 9, but the log ends at 5: the log was restored",
 		},
+		"a relay ahead of the log": {
+			sickStore{states: with(handled(9), func(s *pulse.SubscriptionState) { s.Name = "relay/nats" })},
+			"fail destination nats: it has handled up to position 9, but the log ends at 5: the log was restored or replaced; restore the newer log; or, " +
+				"to publish this one from its beginning, give it an empty place at the broker and pulse subscription drop relay/nats",
+		},
 		"another event at the cursor": {
 			sickStore{states: with(handled(3), func(s *pulse.SubscriptionState) { s.Cursor.Commitment = [32]byte{1} })},
 			"fail subscription mailer: the event at position 3 is not the one it has handled",
