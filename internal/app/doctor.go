@@ -74,7 +74,16 @@ func (d *doctor) found(check string, v Verdict, format string, args ...any) {
 }
 
 func (d *doctor) examine(ctx context.Context) error {
-	for _, check := range []func(context.Context){d.store, d.space, d.integrity, d.sequence, d.subscriptions, d.broker} {
+	err := d.each(ctx, d.store, d.space, d.integrity)
+	if err != nil || d.info.Origin == "" { // the log could not be looked at, with which the others compare
+		return err
+	}
+	return d.each(ctx, d.sequence, d.subscriptions, d.broker)
+}
+
+// each carries out checks until ctx ends or nobody can be told.
+func (d *doctor) each(ctx context.Context, checks ...func(context.Context)) error {
+	for _, check := range checks {
 		check(ctx)
 		if d.err != nil {
 			return d.err

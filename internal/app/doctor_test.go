@@ -21,12 +21,16 @@ type sickStore struct {
 	forged  bool           // Records returns events that were changed
 	purged  pulse.Position // left out of what Records returns
 	epoch   int            // of the log; 0 for its own
+	silent  bool           // Info fails
 }
 
 func (s *sickStore) States(context.Context) ([]pulse.SubscriptionState, error) { return s.states, nil }
 
 func (s *sickStore) Info(ctx context.Context) (pulse.Info, error) {
 	info, err := s.Store.Info(ctx)
+	if s.silent {
+		return pulse.Info{}, errors.New("gone for a moment")
+	}
 	if s.epoch != 0 {
 		info.Epoch = s.epoch
 	}
@@ -171,6 +175,28 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 				t.Errorf("other things are blamed too:\n%s", all)
 			}
 		})
+	}
+}
+
+// A log that cannot be looked at is not said to be empty, nor other things to be ahead of it.
+func TestDoctorOnALogThatIsGoneForAMoment(t *testing.T) {
+	store := sickStore{Store: memstore.New(nil), states: []pulse.SubscriptionState{{Name: "mailer", Head: 5, Cursor: pulse.Cursor{Epoch: 1, Position: 3}}}}
+	bus, err := pulse.New(&store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bus.Close()
+	store.silent = true
+	var got []string
+	d := &doctor{app: &App{Store: &store, Bus: bus}, tell: func(f Finding) error {
+		got = append(got, string(f.Verdict)+" "+f.Check+": "+f.Detail)
+		return nil
+	}}
+	if err := d.examine(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"fail store: gone for a moment", "ok integrity: the file is sound"}; !slices.Equal(got, want) {
+		t.Errorf("found\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
