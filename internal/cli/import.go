@@ -97,7 +97,7 @@ func (env *environment) importEvents(ctx context.Context, a *app.App, in io.Read
 		env.reportLine(line, err)
 		return nil
 	}
-	reader := io.TeeReader(in, bar)
+	reader := io.TeeReader(in, writerFunc(func(b []byte) { _ = bar.Add(len(b)) })) // a bar fails when the file grows, or the terminal is gone
 	// The JSON of a payload may be longer than the payload, but not by much.
 	err = im.run(ctx, newLineReader(reader, 2*info.MaxBytes+64<<10))
 	_ = bar.Finish()
@@ -111,6 +111,14 @@ func (env *environment) importEvents(ctx context.Context, a *app.App, in io.Read
 		err = &exitError{exitFailure, err}
 	}
 	return err
+}
+
+// writerFunc is a writer that does not fail.
+type writerFunc func(b []byte)
+
+func (f writerFunc) Write(b []byte) (int, error) {
+	f(b)
+	return len(b), nil
 }
 
 // adviseLine says what to do about a file that has no event on a line from the first one on.

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/edupulse-live/pulse"
 	"github.com/edupulse-live/pulse/internal/app"
@@ -258,4 +260,17 @@ func FuzzImport(f *testing.F) {
 			t.Errorf("first %+v, second %+v, error %v", first, second, err)
 		}
 	})
+}
+
+// TestImportOfAFileThatGrows: lines that were written since the size was looked at are imported too, also beside a bar of that size.
+func TestImportOfAFileThatGrows(t *testing.T) {
+	for _, size := range []int64{0, 1, 500} {
+		a := openMemory(t, nil)
+		var stdout, stderr bytes.Buffer
+		env := &environment{stdout: &stdout, stderr: &stderr, stderrTerminal: true, getenv: func(string) string { return "" }}
+		err := env.importEvents(t.Context(), a, iotest.HalfReader(strings.NewReader(eventLines(1, 2000))), size, onErrorStop)
+		if err != nil || stdout.String() != "2000 events read: 2000 new, 0 there already\n" {
+			t.Errorf("of %d bytes: %q, %v", size, &stdout, err)
+		}
+	}
 }
