@@ -26,7 +26,8 @@ func newExportCommand(env *environment) *cobra.Command {
 		Long: `Export writes the events of the log, as it is when the export begins, with one CloudEvent 1.0 in JSON on each line.
 All conditions must hold.
 
-With --output the file appears only when it is complete; an older one stays until then.`,
+With --output the file appears only when it is complete; an older one stays until then. A pipe or a device is written to
+as it is.`,
 		Example: `  pulse export --output events.ndjson
   pulse export --name 'quiz.>' --since 7d | gzip > quiz.ndjson.gz
   pulse export | pulse --store sqlite:copy.db import -`,
@@ -86,8 +87,14 @@ func exportEvents(ctx context.Context, a *app.App, q pulse.Query, w io.Writer) (
 	return n, out.Flush()
 }
 
-// exportFile exports to a file that appears when it is complete.
+// exportFile exports to a file that appears when it is complete. What is no file, such as a pipe, is written to as it is, and a link stays one.
 func exportFile(ctx context.Context, a *app.App, q pulse.Query, path string) (n int, err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return exportInto(ctx, a, q, path)
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return 0, err
@@ -105,4 +112,14 @@ func exportFile(ctx context.Context, a *app.App, q pulse.Query, path string) (n 
 		return n, err
 	}
 	return n, os.Rename(file.Name(), path)
+}
+
+// exportInto exports into what cannot be replaced.
+func exportInto(ctx context.Context, a *app.App, q pulse.Query, path string) (n int, err error) {
+	file, err := openFor(ctx, path, os.O_WRONLY)
+	if err != nil {
+		return 0, err
+	}
+	n, err = exportEvents(ctx, a, q, file)
+	return n, errors.Join(err, file.Close())
 }

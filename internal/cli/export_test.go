@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/edupulse-live/pulse"
@@ -106,3 +108,38 @@ func TestExportTellsOfAFullDisk(t *testing.T) {
 type fullDisk struct{}
 
 func (fullDisk) Write([]byte) (int, error) { return 0, errUnreadable }
+
+// TestExportIntoWhatIsNoFile: a pipe stays one and gets the events, and so does the file that a link leads to. A directory is refused.
+func TestExportIntoWhatIsNoFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	a := openMemory(t, nil)
+	if _, _, err := importAll(t.Context(), a, eventLines(1, 5)); err != nil {
+		t.Fatal(err)
+	}
+	err := errors.Join(syscall.Mkfifo("pipe", 0o600), os.Mkdir("dir", 0o700), os.WriteFile("dir/file", nil, 0o600), os.Symlink("dir/file", "link"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile("pipe", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	for name, mode := range map[string]os.FileMode{"pipe": os.ModeNamedPipe, "link": os.ModeSymlink} {
+		n, err := exportFile(t.Context(), a, pulse.Query{}, name)
+		if info, statErr := os.Lstat(name); n != 5 || err != nil || statErr != nil || info.Mode().Type() != mode {
+			t.Fatalf("%s: %d events, error %v; then it is %v, %v", name, n, err, info, statErr)
+		}
+	}
+	whole, err := os.ReadFile("dir/file")
+	if err != nil || bytes.Count(whole, []byte("\n")) != 5 {
+		t.Errorf("the file has %q, %v", whole, err)
+	}
+	got := make([]byte, len(whole))
+	if _, err := io.ReadFull(reader, got); err != nil || !bytes.Equal(got, whole) {
+		t.Errorf("the pipe got %q, %v", got, err)
+	}
+	if _, err := exportFile(t.Context(), a, pulse.Query{}, "dir"); !errors.Is(err, syscall.EISDIR) {
+		t.Errorf("a directory: %v", err)
+	}
+}

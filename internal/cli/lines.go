@@ -61,16 +61,21 @@ func (l *lineReader) next() ([]byte, error) {
 	}
 }
 
-// openFile opens a file to read. Opening a pipe waits until somebody opens it to write: until ctx ends, then what still opens ends with
-// the process.
+// openFile opens a file to read.
 func openFile(ctx context.Context, name string) (*os.File, error) {
+	return openFor(ctx, name, os.O_RDONLY)
+}
+
+// openFor opens a file to read or to write. Opening a pipe waits until somebody opens its other end: until ctx ends, then what still opens
+// ends with the process.
+func openFor(ctx context.Context, name string, flag int) (*os.File, error) {
 	type result struct {
 		file *os.File
 		err  error
 	}
 	opened := make(chan result, 1)
 	go func() {
-		file, err := os.Open(name)
+		file, err := os.OpenFile(name, flag, 0)
 		opened <- result{file, err}
 	}()
 	select {
