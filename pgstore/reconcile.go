@@ -47,6 +47,9 @@ func (s *Store) reconcile(ctx context.Context, tx pgx.Tx, epoch int) (sequenced 
 		"SELECT setval(pg_get_serial_sequence('@progress', 'n'), greatest((SELECT max(n) FROM @progress), 1))",
 		fmt.Sprintf("UPDATE @settings SET epoch = %d, xid_epoch = %[1]d, timeline = "+timelineSQL+
 			", system_identifier = (SELECT system_identifier FROM pg_control_system())", epoch),
+		// Positions that are given anew may be other events' than those that the index was made of, where it was copied later.
+		"DELETE FROM @lookup WHERE position > (SELECT coalesce(max(position), 0) FROM @positions)",
+		"DELETE FROM @progress WHERE kind = 'index' AND position > (SELECT coalesce(max(position), 0) FROM @positions)",
 		`INSERT INTO @positions (position, event)
 			SELECT coalesce((SELECT max(position) FROM @positions), 0) + row_number() OVER (ORDER BY e.id), e.id
 			FROM @events e WHERE NOT EXISTS (SELECT FROM @positions p WHERE p.event = e.id)`,

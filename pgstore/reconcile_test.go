@@ -124,6 +124,57 @@ func TestReconcileALogicalCopy(t *testing.T) {
 	}
 }
 
+// An index that was copied later than the positions hides no events: what it says of positions that Reconcile gives anew counts no longer.
+func TestReconcileBelowTheIndex(t *testing.T) {
+	dsn := newDatabase(t)
+	s, pool := openStore(t, dsn), openPool(t, dsn, "1")
+	recs := lessons(originOf(t, s), 6)
+	for i := range recs {
+		recs[i].Key = fmt.Sprint("lesson-", i)
+		if err := recs[i].Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	appendTo(t, s, recs[:4]...)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	appendTo(t, pgstore.Tx(tx), recs[4]) // before the next one, and in the log after it
+	appendTo(t, s, recs[5])
+	info(t, s)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	info(t, s)
+	if _, err := s.Index(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	run(t, pool, "DELETE FROM pulse.positions WHERE position > 4") // were not copied yet
+	run(t, pool, "UPDATE pulse.settings SET system_identifier = 1")
+	if n, err := s.Reconcile(t.Context()); n != 2 || err != nil {
+		t.Fatalf("%d events got a position, want 2: %v", n, err)
+	}
+	for range 2 { // without the index, and with it
+		for i := range recs {
+			var got []pulse.Envelope
+			for env, err := range openBus(t, s).Log(t.Context(), pulse.Query{Key: recs[i].Key}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, env)
+			}
+			if len(got) != 1 || got[0].ID != recs[i].ID {
+				t.Errorf("of the key %s there are %d events", recs[i].Key, len(got))
+			}
+		}
+		if _, err := s.Index(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Appends beside Reconcile do not wait for ever.
 func TestAppendsBesideReconcile(t *testing.T) {
 	dsn := newDatabase(t)
