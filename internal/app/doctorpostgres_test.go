@@ -60,6 +60,10 @@ func TestDoctorOnPostgres(t *testing.T) {
 			"fail rights: the user app lacks DELETE on deliveries, USAGE on sequence lease_tokens: run the SQL that pulse migrate --grants app prints",
 			func(cfg Config) Config { return as(t, cfg, "app", secret) },
 		},
+		"no subscription to be dropped": {
+			"REVOKE DELETE ON pulse.subscriptions, pulse.leases FROM app", "fail rights: the user app lacks DELETE on leases, DELETE on subscriptions: run the SQL",
+			func(cfg Config) Config { return as(t, cfg, "app", secret) },
+		},
 		"functions and columns taken": {
 			"REVOKE EXECUTE ON FUNCTION pulse.tick, pulse.near FROM app, PUBLIC; REVOKE UPDATE (timeline) ON pulse.settings FROM app",
 			"fail rights: the user app lacks EXECUTE on function near, EXECUTE on function tick, UPDATE on settings (timeline): run the SQL that pulse migrate --grants app prints",

@@ -12,8 +12,8 @@ import (
 // neededRights are those without which something does not work: table or sequence, and privileges, as Grants gives them.
 const neededRights = `('events', 'SELECT'), ('events', 'INSERT'), ('positions', 'SELECT'), ('positions', 'INSERT'), ('ticks', 'SELECT'), ('ticks', 'INSERT'), ('ticks', 'DELETE'),
 	('settings', 'SELECT'), ('progress', 'SELECT'), ('progress', 'INSERT'), ('progress', 'DELETE'), ('lookup', 'SELECT'), ('lookup', 'INSERT'), ('lookup', 'DELETE'), ('inbox', 'SELECT'),
-	('inbox', 'INSERT'), ('inbox', 'DELETE'), ('subscriptions', 'SELECT'), ('subscriptions', 'INSERT'), ('subscriptions', 'UPDATE'), ('leases', 'SELECT'), ('leases', 'INSERT'),
-	('leases', 'UPDATE'), ('deliveries', 'SELECT'), ('deliveries', 'INSERT'), ('deliveries', 'UPDATE'), ('deliveries', 'DELETE')`
+	('inbox', 'INSERT'), ('inbox', 'DELETE'), ('subscriptions', 'SELECT'), ('subscriptions', 'INSERT'), ('subscriptions', 'UPDATE'), ('subscriptions', 'DELETE'),
+	('leases', 'SELECT'), ('leases', 'INSERT'), ('leases', 'UPDATE'), ('leases', 'DELETE'), ('deliveries', 'SELECT'), ('deliveries', 'INSERT'), ('deliveries', 'UPDATE'), ('deliveries', 'DELETE')`
 
 func (p *postgresDoctor) rights(ctx context.Context) error {
 	var user, missing string
