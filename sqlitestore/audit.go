@@ -8,8 +8,8 @@ import (
 	"github.com/edupulse-live/pulse"
 )
 
-// CheckIntegrity lets SQLite look for damage in the whole file, which takes time in proportion to its size. The error says what
-// was found first.
+// CheckIntegrity lets SQLite look for damage in the whole file, and whether each row is in its indexes, which takes time in proportion to
+// its size. The error says what was found first.
 func (s *Store) CheckIntegrity(ctx context.Context) error {
 	const op = "check"
 	if err := s.enter(ctx); err != nil {
@@ -17,7 +17,7 @@ func (s *Store) CheckIntegrity(ctx context.Context) error {
 	}
 	defer s.leave()
 	var found string
-	if err := s.readers.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found); err != nil {
+	if err := s.readers.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&found); err != nil {
 		return fail(op, err)
 	}
 	if found != "ok" {

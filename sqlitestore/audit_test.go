@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"bytes"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -124,6 +125,40 @@ func TestCheckIntegrity(t *testing.T) {
 	}
 	if !errors.Is(err, pulse.ErrStore) || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a damaged file: %v", err)
+	}
+}
+
+// TestCheckIntegrityOfAnIndex: one byte of the id of an event is another one, in its row or in the index by which a repeated id is known.
+func TestCheckIntegrityOfAnIndex(t *testing.T) {
+	s, path := audited(t, 500)
+	recs, err := s.Records(t.Context(), 249, 1)
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := recs[0].ID[:]
+	if n := bytes.Count(text, id); n != 2 {
+		t.Fatalf("the id is there %d times, want 2", n)
+	}
+	for _, at := range []int{bytes.Index(text, id), bytes.LastIndex(text, id)} {
+		text[at+15] ^= 1
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		text[at+15] ^= 1
+		s, err := Open(t.Context(), path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.CheckIntegrity(t.Context()); !errors.Is(err, pulse.ErrStore) || !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("changed at byte %d: %v", at, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
