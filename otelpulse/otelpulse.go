@@ -75,7 +75,7 @@ func fail(span trace.Span, kind string) {
 func errorType(err error) string {
 	for _, known := range [...]error{
 		context.Canceled, context.DeadlineExceeded, pulse.ErrInvalid, pulse.ErrSerialization, pulse.ErrTooLarge, pulse.ErrUnknown,
-		pulse.ErrConflict, pulse.ErrClosed, pulse.ErrFenced, pulse.ErrHeld, pulse.ErrNotFound, pulse.ErrDiverged, pulse.ErrStore, pulse.ErrBroker,
+		pulse.ErrConflict, pulse.ErrBusy, pulse.ErrClosed, pulse.ErrFenced, pulse.ErrHeld, pulse.ErrNotFound, pulse.ErrDiverged, pulse.ErrStore, pulse.ErrBroker,
 	} {
 		if errors.Is(err, known) {
 			return known.Error()

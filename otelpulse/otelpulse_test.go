@@ -295,6 +295,7 @@ func TestAttemptsFail(t *testing.T) {
 		"one with a type":   {func() error { return fmt.Errorf("send: %w", &http.MaxBytesError{}) }, "*http.MaxBytesError"},
 		"several":           {func() error { return errors.Join(&http.MaxBytesError{}, io.EOF) }, "*http.MaxBytesError"},
 		"one of Pulse":      {func() error { return fmt.Errorf("find ada@example.org: %w", pulse.ErrNotFound) }, "not found"},
+		"one busy":          {func() error { return fmt.Errorf("emit: %w", pulse.ErrBusy) }, "busy with another transaction"},
 		"the end of time":   {func() error { return context.DeadlineExceeded }, "context deadline exceeded"},
 		"a parked delivery": {func() error { return pulse.Park("no such student") }, "*pulse.parked"},
 		"a panic":           {func() error { panic("ada@example.org") }, "panic"},
