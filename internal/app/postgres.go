@@ -182,6 +182,12 @@ func explainOpen(spec StoreSpec, err error, what string) error {
 	return err
 }
 
+// LacksRight reports whether a server refused what the user of the store may not do.
+func LacksRight(err error) bool {
+	server, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && server.Code == notAllowed
+}
+
 // explainDiverged says what to do about a log that was restored or copied.
 func explainDiverged(spec StoreSpec, err error) error {
 	if spec.Kind != KindPostgres || !errors.Is(err, pulse.ErrDiverged) {

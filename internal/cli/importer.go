@@ -150,8 +150,11 @@ func (im *importer) explain(err error, line int) error {
 	return fmt.Errorf("import from line %d on: %w; what was stored before stays: import it again to go on", line, err)
 }
 
-// isContent tells an error that is about the event itself, not about the store.
+// isContent tells an error that is about the event itself, not about the store, or a right that is missing there.
 func isContent(err error) bool {
+	if app.LacksRight(err) {
+		return false
+	}
 	return errors.Is(err, pulse.ErrConflict) || errors.Is(err, pulse.ErrInvalid) || errors.Is(err, pulse.ErrTooLarge)
 }
 
