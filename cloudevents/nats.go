@@ -184,14 +184,14 @@ func (w *headerWriter) extensions(env *pulse.Envelope) (contentType bool) {
 	if err != nil {
 		w.fail(fmt.Errorf("extensions: %w", err))
 	}
-	typed := ""
+	var typed []byte
 	for _, e := range all {
 		attr, text := string(e.name), e.value
 		if attr == attrCausation && env.Causation != uuid.Nil {
 			w.fail(invalid(attr, "the extensions have one, and so has the event"))
 		}
 		if text[0] != '"' {
-			typed += " " + attr
+			typed = append(append(typed, ' '), attr...)
 		} else if text, err = unquote(text); err != nil {
 			w.fail(invalid(attr, "%v", err))
 		}
@@ -203,8 +203,8 @@ func (w *headerWriter) extensions(env *pulse.Envelope) (contentType bool) {
 		w.encode(string(text)) // splitExtensions has checked it; it may be empty
 		w.add(headerPrefix + attr)
 	}
-	if typed != "" {
-		w.text(headerPrefix+attrTyped, attrTyped, typed[1:])
+	if len(typed) > 0 {
+		w.text(headerPrefix+attrTyped, attrTyped, string(typed[1:]))
 	}
 	return contentType
 }

@@ -268,12 +268,16 @@ func (r *reader) finish() error {
 // restoreTypes makes numbers and booleans again of the extensions that were some before they were headers. In the JSON format
 // others may have done so already.
 func (r *reader) restoreTypes() error {
+	all, err := sortExtensions(r.extensions) // there may be many, and as many names
+	if err != nil {
+		return err
+	}
 	for name := range strings.SplitSeq(r.typed, " ") {
-		at := slices.IndexFunc(r.extensions, func(e extension) bool { return string(e.name) == name && e.value != nil })
-		if at < 0 {
+		at, found := slices.BinarySearchFunc(all, []byte(name), func(e extension, name []byte) int { return bytes.Compare(e.name, name) })
+		if !found || all[at].value == nil {
 			return invalid(attrTyped, "%.40q is no extension of the event", name)
 		}
-		e := &r.extensions[at]
+		e := &all[at]
 		if e.value[0] != '"' {
 			continue
 		}

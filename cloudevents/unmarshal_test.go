@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -195,6 +196,28 @@ func TestUnmarshalKeepsNothingOfTheLine(t *testing.T) {
 	}
 	if !reflect.DeepEqual(env, full()) {
 		t.Errorf("the envelope changed with the buffer: %+v", env)
+	}
+}
+
+// Who sends a large event does not keep busy for long who reads it and hands it on.
+func TestManyTypes(t *testing.T) {
+	const many, limit = 60_000, 5 * time.Second
+	var extensions, names strings.Builder
+	for i := range many {
+		fmt.Fprintf(&extensions, `"x%05d":"1",`, i)
+		fmt.Fprintf(&names, " x%05d", i)
+	}
+	begun := time.Now()
+	env, err := Unmarshal([]byte(line(extensions.String() + `"cetyped":"` + names.String()[1:] + `"`)))
+	if took := time.Since(begun); err != nil || took > limit {
+		t.Fatalf("read after %s, %v", took, err)
+	}
+	begun = time.Now()
+	if _, err := AppendHeaders(nil, &env); err != nil || time.Since(begun) > limit {
+		t.Errorf("written after %s, %v", time.Since(begun), err)
+	}
+	if !bytes.HasPrefix(env.Extensions, []byte(`{"x00000":1,"x00001":1,`)) {
+		t.Errorf("the extensions are %.40q…", env.Extensions)
 	}
 }
 
