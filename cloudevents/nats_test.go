@@ -185,6 +185,7 @@ func TestHeaderReaderRefuses(t *testing.T) {
 		"charset":               {headersOf("content-type", "a/json; charset=latin1"), ""},
 		"type of text":          {headersOf("ce-x", "one", "ce-cetyped", "x"), ""},
 		"type of quoted text":   {headersOf("ce-x", "%221%22", "ce-cetyped", "x"), ""},
+		"type of a cause":       {headersOf("ce-causationid", "17", "ce-cetyped", "causationid"), ""},
 		"empty":                 {headersOf("ce-subject", ""), ""},
 		"quotes around nothing": {headersOf("ce-subject", `""`), ""},
 		"no escape":             {headersOf("ce-subject", "50%"), ""},

@@ -285,10 +285,9 @@ func (r *reader) restoreTypes() error {
 		if len(text) == 0 || text[0] == '"' || text[0] == '\\' {
 			return invalid(name, "%.40q is no number or boolean, as %s says", text, attrTyped)
 		}
-		if _, err := checkValue(name, text); err != nil {
+		if *e, err = keep(e.name, text); err != nil {
 			return err
 		}
-		e.value = text
 	}
 	return nil
 }

@@ -225,7 +225,7 @@ func FuzzUnmarshal(f *testing.F) {
 	for _, s := range []string{
 		fullLine, line(""), line(`"data_base64":"eyJhIjoxfQ=="`), line(`"data":{"a":[1,"}"]}`), line(`"b":1,"a":"\u0061"`), line(`"a":null`),
 		line(`"causationid":"c"`), `{"specversion":"1.0","id":"A-1","source":"s","type":"a","time":"2026-03-04T06:06:07+01:00"}`,
-		line(`"datacontenttype":"application/vnd.a+json"`),
+		line(`"datacontenttype":"application/vnd.a+json"`), line(`"causationid":"17","cetyped":"causationid"`), line(`"a":"1","cetyped":"a"`),
 	} {
 		f.Add([]byte(s))
 	}
