@@ -212,6 +212,26 @@ func TestRecorderFailsOnDemand(t *testing.T) {
 	}
 }
 
+// Code that does not know whether its event was stored emits it again with the id it got: so a bus has it, and so the Recorder.
+func TestRecorderThatFailsGivesIDs(t *testing.T) {
+	rec := pulsetest.Recorder{Err: pulse.ErrUnknown}
+	id, err := rec.Emit(t.Context(), quizSubmitted{"q1"})
+	if !errors.Is(err, pulse.ErrUnknown) || id == uuid.Nil {
+		t.Fatalf("emit: id %s, %v, want an id and ErrUnknown", id, err)
+	}
+	given := uuid.New()
+	if got, err := rec.Emit(t.Context(), quizSubmitted{"q2"}, pulse.ID(given)); got != given || !errors.Is(err, pulse.ErrUnknown) {
+		t.Errorf("emit with an id: %s, %v, want %s and ErrUnknown", got, err, given)
+	}
+	rec.Err = nil
+	if again, err := rec.Emit(t.Context(), quizSubmitted{"q1"}, pulse.ID(id)); again != id || err != nil {
+		t.Errorf("emit again: %s, %v, want %s", again, err, id)
+	}
+	if envs, err := rec.Envelopes(); err != nil || len(envs) != 1 || envs[0].ID != id {
+		t.Errorf("envelopes %+v, %v, want what was emitted again", envs, err)
+	}
+}
+
 func TestRecorderRefusesWhatABusRefuses(t *testing.T) {
 	var rec pulsetest.Recorder
 	_, err := rec.Emit(t.Context(), pulse.Raw{Name: "Not A Name", Data: []byte(`{}`)})

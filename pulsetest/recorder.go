@@ -30,11 +30,8 @@ func (r *Recorder) Emit(ctx context.Context, ev pulse.Event, opts ...pulse.EmitO
 	return ids[0], err
 }
 
-// EmitAll records all events or none.
+// EmitAll records all events or none. The ids are those of the events, also with an error, as a bus has it.
 func (r *Recorder) EmitAll(ctx context.Context, evs []pulse.Event, opts ...pulse.EmitOption) ([]uuid.UUID, error) {
-	if r.Err != nil {
-		return make([]uuid.UUID, len(evs)), r.Err
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.bus == nil {
@@ -43,6 +40,12 @@ func (r *Recorder) EmitAll(ctx context.Context, evs []pulse.Event, opts ...pulse
 			return make([]uuid.UUID, len(evs)), err
 		}
 		r.bus = bus
+	}
+	if r.Err != nil {
+		ended, end := context.WithCancel(ctx) // with which a bus stores nothing
+		end()
+		ids, _ := r.bus.EmitAll(ended, evs, opts...)
+		return ids, r.Err
 	}
 	ids, err := r.bus.EmitAll(ctx, evs, opts...)
 	if err == nil {
