@@ -65,7 +65,7 @@ func Emitted[E pulse.Event](t testing.TB, bus *pulse.Bus) []E {
 }
 
 // RequireEmitted fails the test unless exactly want was emitted of type E, in this order. Events are equal when
-// their JSON is. Without want nothing of type E may have been emitted: RequireEmitted[E](t, bus).
+// their JSON is; what was emitted and has no field in E does not count. Without want nothing of type E may have been emitted: RequireEmitted[E](t, bus).
 func RequireEmitted[E pulse.Event](t testing.TB, bus *pulse.Bus, want ...E) {
 	t.Helper()
 	got, wanted := lines(t, Emitted[E](t, bus)), lines(t, want)
@@ -90,7 +90,7 @@ func lines[E pulse.Event](t testing.TB, events []E) []string {
 	return all
 }
 
-// Drain runs the subscriptions of bus until everything emitted so far is handled or a dead letter. When that
+// Drain runs the subscriptions of bus until everything emitted so far is handled, a dead letter or behind one. When that
 // does not come to an end it fails the test and says what each subscription is waiting for.
 func Drain(t testing.TB, bus *pulse.Bus) {
 	t.Helper()
