@@ -40,7 +40,8 @@ type relay struct {
 	connection  string // why there is none to the broker yet, "" when there is
 
 	cursor pulse.Position // as last seen
-	moved  time.Time      // when it was seen to have moved, or to have nothing to do
+	moved  time.Time      // when it was seen to have moved, or to have nothing to do, or something again
+	idle   bool           // it had nothing to do when it was last seen: that may be long ago
 	broken string         // why it paused itself, until it has moved since
 	calm   time.Time      // since when it is not paused; zero while it is
 }
@@ -206,6 +207,10 @@ func (r *relay) report(s *pulse.SubscriptionState, now time.Time) DestinationRep
 
 // observe notes what can only be seen over time.
 func (r *relay) observe(s *pulse.SubscriptionState, now time.Time, paused, byItself bool) {
+	if r.idle {
+		r.moved = now
+	}
+	r.idle = s.Lag() == 0
 	if s.Cursor.Position != r.cursor {
 		r.cursor, r.moved, r.broken = s.Cursor.Position, now, ""
 	}
@@ -217,7 +222,7 @@ func (r *relay) observe(s *pulse.SubscriptionState, now time.Time, paused, byIts
 	case r.calm.IsZero():
 		r.calm = now
 	}
-	if s.Lag() == 0 {
+	if r.idle {
 		r.moved = now
 		if !r.calm.IsZero() && now.Sub(r.calm) >= calmFor {
 			r.broken = ""

@@ -192,6 +192,48 @@ func TestStuckWhenNothingMoves(t *testing.T) {
 	})
 }
 
+// asleep is a store that answers only while it is not asleep.
+type asleep struct {
+	Store
+	now bool
+}
+
+func (a *asleep) Info(ctx context.Context) (pulse.Info, error) {
+	if a.now {
+		return pulse.Info{}, errors.New("asleep")
+	}
+	return a.Store.Info(ctx)
+}
+
+// What happened while the store did not answer is not known: an event that may be new does not wait since then.
+func TestStuckNotForTheTimeWithoutTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &asleep{Store: memstore.New(nil)}
+		w := &world{Health: New(store, "nats"), store: store.Store.(*memstore.Store), broker: membroker.New(nil)}
+		var err error
+		if w.bus, err = pulse.New(w.store, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.bus.Publish("nats", w.broker.Publisher("nats")); err != nil {
+			t.Fatal(err)
+		}
+		w.Connection("nats", nil)
+		w.expect(t, "with nothing to do", Running, "")
+		store.now = true
+		time.Sleep(time.Hour)
+		if r := w.Report(t.Context()); r.Destinations[0].State != Unknown {
+			t.Errorf("%+v", r)
+		}
+		store.now = false
+		w.emit(t)
+		w.expect(t, "with an event at once", Running, "")
+		time.Sleep(29 * time.Second)
+		w.expect(t, "with the event for less than 30 seconds", Running, "")
+		time.Sleep(time.Second)
+		w.expect(t, "with the event for 30 seconds", Stuck, "nothing was published for 30s")
+	})
+}
+
 func TestConnecting(t *testing.T) {
 	start(t, false, func(t *testing.T, w *world) {
 		w.expect(t, "in the beginning", Connecting, "not connected yet")
