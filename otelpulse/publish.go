@@ -1,6 +1,7 @@
 package otelpulse
 
 import (
+	"cmp"
 	"context"
 
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
@@ -14,7 +15,7 @@ const maxLinks = 128
 
 // Publisher returns a publisher that calls p inside a client span "publish DESTINATION" for each batch, in a trace of its own that is
 // linked to those of the first 128 events that have one. The messages keep the trace of their emit. The span has failed when not
-// all messages were acknowledged; it tells how many, and the first error's type.
+// all messages were acknowledged; it tells how many were not, and the first error's type, "panic" for a panic.
 func Publisher(p pulse.Publisher, destination string, tp trace.TracerProvider) pulse.Publisher {
 	return &publisher{Publisher: p, destination: destination, tracer: tracer(tp)}
 }
@@ -32,21 +33,25 @@ func (p *publisher) PublishBatch(ctx context.Context, envs []pulse.Envelope) []p
 		trace.WithAttributes(semconv.MessagingDestinationName(p.destination), semconv.MessagingBatchMessageCount(len(envs))),
 		trace.WithNewRoot(), trace.WithLinks(links(envs)...),
 	)
-	defer span.End()
-	results := p.Publisher.PublishBatch(ctx, envs)
-	unacked, kind := 0, "_OTHER"
-	for _, r := range results {
-		if r.Outcome == pulse.Acked {
-			continue
+	unacked, kind := len(envs), "panic" // what they stay when p does not return
+	defer func() {
+		if unacked > 0 {
+			span.SetAttributes(unackedKey.Int(unacked))
+			fail(span, kind)
 		}
-		if unacked++; unacked == 1 && r.Err != nil {
+		span.End()
+	}()
+	results := p.Publisher.PublishBatch(ctx, envs)
+	kind = ""
+	for _, r := range results {
+		switch {
+		case r.Outcome == pulse.Acked:
+			unacked--
+		case kind == "" && r.Err != nil:
 			kind = errorType(r.Err)
 		}
 	}
-	if unacked > 0 {
-		span.SetAttributes(unackedKey.Int(unacked))
-		fail(span, kind)
-	}
+	kind = cmp.Or(kind, "_OTHER")
 	return results
 }
 

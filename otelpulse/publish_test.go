@@ -75,3 +75,35 @@ func TestPublishFails(t *testing.T) {
 		t.Errorf("the status is %+v", span.Status)
 	}
 }
+
+// broken is a publisher that breaks its contract.
+type broken struct {
+	pulse.Publisher
+	publish func() []pulse.Result
+}
+
+func (b broken) PublishBatch(context.Context, []pulse.Envelope) []pulse.Result { return b.publish() }
+
+// A relay publishes again what a publisher gave no answer for, and goes on when it panics: neither is a success.
+func TestPublishWithoutAnswersFails(t *testing.T) {
+	for name, tc := range map[string]struct {
+		publish func() []pulse.Result
+		unacked string
+		kind    string
+	}{
+		"panic":      {func() []pulse.Result { panic("nil map") }, "3", "panic"},
+		"one answer": {func() []pulse.Result { return []pulse.Result{{Outcome: pulse.Acked}} }, "2", "_OTHER"},
+	} {
+		s := record(t)
+		p := otelpulse.Publisher(broken{publish: tc.publish}, "d", s.provider)
+		func() {
+			defer func() { _ = recover() }()
+			p.PublishBatch(t.Context(), []pulse.Envelope{brokertest.Envelope(1), brokertest.Envelope(2), brokertest.Envelope(3)})
+		}()
+		span := s.one("publish d")
+		wantAttributes(t, span, map[attribute.Key]string{"error.type": tc.kind, "messaging.pulse.batch.unacked_count": tc.unacked})
+		if span.Status.Code != codes.Error {
+			t.Errorf("%s: the status is %+v", name, span.Status)
+		}
+	}
+}
