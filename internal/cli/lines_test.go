@@ -71,7 +71,7 @@ func TestOpeningAPipeEndsWithTheContext(t *testing.T) {
 	if _, err := openFile(ctx, pipe); !errors.Is(err, context.Canceled) {
 		t.Fatalf("error %v", err)
 	}
-	writer, err := os.OpenFile(pipe, os.O_RDWR, 0) // lets go who still opens it
+	writer, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits for who still opens it, and lets it go
 	if err != nil {
 		t.Fatal(err)
 	}
