@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"testing/synctest"
 	"time"
 
 	"github.com/edupulse-live/pulse"
@@ -190,10 +191,15 @@ func (w *world) converge(when string) bool {
 			w.violate("convergence %s: no process came up", when)
 			return false
 		}
+		head := w.headNow()
 		err := l.bus.Drain(ctx)
 		w.trace("drained %s: %v", when, err)
 		if l.isDead() {
 			continue // killed at the last moment
+		}
+		synctest.Wait()
+		if err == nil && w.headNow() > head {
+			continue // it handled what emits, or a process that has thawed stores what it had begun to
 		}
 		if err != nil {
 			w.violate("convergence %s: %v\n%s", when, err, w.dump())
